@@ -1,0 +1,39 @@
+# What a person and CI both call. Everything is installed into .venv, from locked and hashed versions.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: run test check install lock format clean
+
+run: install ## the whole on this machine: server, six processes, and a local Telegram where no token is set
+	@exec $(BIN)/telequeue up
+
+test: install ## every test; what is missing for them is installed first, or named
+	@deploy/install-test-tools.sh
+	$(BIN)/pytest
+
+check: install ## formatter, linter, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(INSTALLED) ## the venv
+
+$(INSTALLED): requirements-dev.lock pyproject.toml deploy/create-venv.sh
+	@PYTHON="$(PYTHON)" deploy/create-venv.sh
+	@touch $@
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install ## resolve the newest versions anew, for every platform
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade \
+		pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+		-c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
