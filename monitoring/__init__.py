@@ -1,0 +1,1 @@
+"""What operators see: metrics, health, logs. Hears of the queue through events, never through the bot."""

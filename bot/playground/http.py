@@ -188,7 +188,9 @@ class Connection(asyncio.Protocol):
     def begin_stream(self, request: Request, content_type: str) -> asyncio.Transport | None:
         if self._transport is None or self._current is not request:
             return None
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+        head = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
         self._transport.write(head.encode())
         return self._transport
 

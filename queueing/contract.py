@@ -1,0 +1,168 @@
+"""What a queue does, whatever it is made of. RedisQueue and MemoryQueue keep this contract; one suite tests both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from queueing.message import Message, MessageState
+from queueing.retry import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A message that is ours until a deadline.
+
+    token:    proves the lease to the queue; unique for ever.
+    lane:     the queue's name for (bot, chat).
+    attempts: failures counted so far.
+    takeovers: how often a process that held it was presumed dead.
+    """
+
+    token: str
+    lane: str
+    message: Message
+    attempts: int = 0
+    takeovers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a lease."""
+
+    lease: Lease
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one call of `claim` brought.
+
+    leases:  as many as asked for, or fewer. One a lane at most.
+    stale:   tokens of settlements that were refused: the lease was no longer ours.
+    lost:    tokens among those we hold that are somebody else's by now.
+    buried:  (reason, error) of elements that could not be read and went to the dead letters.
+    next_due: seconds until a waiting lane can be looked at again; None: nothing is waiting for a time.
+    more:    the front door holds more than one call takes: call again soon.
+    """
+
+    leases: Sequence[Lease] = ()
+    stale: Sequence[str] = ()
+    lost: Sequence[str] = ()
+    buried: Sequence[tuple[str, str]] = ()
+    next_due: float | None = None
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStats:
+    """One process that takes messages. `seen`: seconds since it was last heard; `sent`: acknowledged since its start."""
+
+    incarnation: str
+    pid: int
+    workers: int
+    inflight: int
+    sent: int
+    seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """Counts of messages, by state. `ready` includes the front door. `oldest_age`: seconds, None if none waits."""
+
+    ready: int = 0
+    waiting: int = 0
+    scheduled: int = 0
+    inflight: int = 0
+    dead: int = 0
+    oldest_age: float | None = None
+    processed: int = 0
+    processes: Sequence[ProcessStats] = ()
+
+    @property
+    def depth(self) -> int:
+        """Everything that is to be sent and is not yet."""
+        return self.ready + self.waiting + self.scheduled + self.inflight
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStatus:
+    """What is known of a tracked message. Times: Unix seconds. `result`: JSON text of the acknowledgement."""
+
+    id: str
+    state: MessageState
+    bot: str
+    chat: str
+    created_at: float
+    sent_at: float | None = None
+    attempts: int = 0
+    result: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that will not be sent. `element` is what stood in the list, with any token masked.
+
+    died_at: Unix seconds. history: a line for each attempt: Unix seconds, reason, error.
+    """
+
+    id: str
+    reason: str
+    error: str
+    died_at: float
+    element: str
+    bot: str | None = None
+    chat: str | None = None
+    history: Sequence[Mapping[str, object]] = field(default_factory=tuple)
+
+
+class Queue(Protocol):
+    """A queue of messages in lanes. Every method raises QueueUnavailable when the server does not answer."""
+
+    @property
+    def backend(self) -> str:
+        """`redis` or `memory`: the label of the metrics."""
+
+    async def start(self) -> None:
+        """Opens what is needed. Does not wait for a server that is away."""
+
+    async def enqueue(self, messages: Sequence[Message]) -> None:
+        """Takes all of them, in this order, or none. An id that is tracked already is not taken again.
+
+        Raises QueueFull when too many wait.
+        """
+
+    async def register(self, bot: str, credential: str) -> None:
+        """Keeps what is needed to speak for a bot (a token), instead of what was kept before."""
+
+    async def credentials(self, bot: str) -> Sequence[str]:
+        """What is known to speak for a bot, to be tried in this order: the registered one, then the newest that came
+        with a message and differs. Empty: the bot is unknown. Never to be shown."""
+
+    async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
+        """Settles, then leases up to `want` messages (0: none) of lanes that are eligible now. One caller a process.
+
+        held: the leases still being worked on. It is the heartbeat as well: a process that has not called for the
+        lease time is presumed dead. When it raises, nothing is known: the same settlements are to be given again.
+        """
+
+    def remaining(self) -> float:
+        """Seconds for which this process's leases are surely its own, on a clock that a stopped process cannot stop."""
+
+    async def wait(self, timeout: float) -> None:
+        """Returns when there may be something to claim, or after `timeout` seconds."""
+
+    async def reap(self) -> Mapping[str, int]:
+        """Takes back what dead processes held: incarnation → messages, for each found dead."""
+
+    async def status(self, id: str) -> MessageStatus | None:
+        """What is known of a tracked message."""
+
+    async def stats(self) -> QueueStats:
+        """Counts, cheap enough to ask for at every scrape."""
+
+    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
+        """The newest dead letters."""
+
+    async def close(self) -> None:
+        """Leaves cleanly: what this process still holds goes back to its lanes."""

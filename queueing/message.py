@@ -1,0 +1,150 @@
+"""The message, its states, and its JSON in the list. Producers that are not ours write the same JSON by hand."""
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from queueing.errors import MalformedMessage
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ID = re.compile(r"[\w.:@+-]{1,128}")
+_FIELDS = frozenset({"bot", "bot_token", "chat_id", "id", "priority", "track", "max_attempts", "accepted"})
+
+
+class Priority(StrEnum):
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    BULK = "bulk"
+
+
+class MessageState(StrEnum):
+    """Where a message is. The values are public: the HTTP API and `telequeue status` show them."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    RETRYING = "retrying"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNCERTAIN = "uncertain"
+
+
+def new_id() -> str:
+    """An id that no other message has: 96 random bits, safe in a URL and in a key."""
+    return secrets.token_urlsafe(12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One thing to be delivered.
+
+    bot:    whose budget it uses (digits; for Telegram the number before the token's colon).
+    chat:   its lane: messages of one (bot, chat) leave in order, one at a time.
+    body:   what the handler needs to deliver it; JSON, opaque to the queue.
+    id:     unique; given by the producer or made here.
+    track:  keep a status that can be asked for by id.
+    max_attempts: overrides the policy's, 1 or more.
+    accepted: Unix seconds at which the queue took it; None until then.
+    """
+
+    bot: str
+    chat: str
+    body: Mapping[str, Any]
+    id: str = field(default_factory=new_id)
+    priority: Priority = Priority.NORMAL
+    track: bool = False
+    max_attempts: int | None = None
+    accepted: float | None = None
+
+
+def canonical_chat(value: object) -> str:
+    """The one name of a chat: "42" and 42 are the same, @names are compared without case.
+
+    The same rule stands in lua/drain.lua, for elements that other programs push.
+
+    Raises MalformedMessage if the value cannot name a chat.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return str(value)
+    if isinstance(value, str):
+        name = value.strip()
+        if re.fullmatch(r"-?[0-9]{1,15}|-?[0-8][0-9]{15}", name):
+            return str(int(name))
+        if re.fullmatch(r"@\w{1,64}", name, re.ASCII):
+            return name.lower()
+    raise MalformedMessage("chat_id must be a whole number or an @name")
+
+
+def encode(message: Message) -> bytes:
+    """The element that goes into the list. Raises MalformedMessage if the body is no JSON."""
+    element: dict[str, Any] = {"id": message.id, "bot": message.bot, "chat_id": message.chat}
+    if message.priority is not Priority.NORMAL:
+        element["priority"] = message.priority.value
+    if message.track:
+        element["track"] = True
+    if message.max_attempts is not None:
+        element["max_attempts"] = message.max_attempts
+    try:
+        return json.dumps({**message.body, **element}, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise MalformedMessage(f"the body cannot be written as JSON: {error}") from error
+
+
+def decode(element: bytes, *, bot: str, chat: str, id: str, accepted: float) -> Message:
+    """The message in an element. `bot`, `chat`, `id` and `accepted` are what the queue found or gave when it took it.
+
+    Raises MalformedMessage, which says what is wrong, for anything the queue cannot work with.
+    """
+    try:
+        fields = json.loads(element)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise MalformedMessage("not a JSON object")
+    if _SURROGATE.search(str(fields)):
+        raise MalformedMessage("a string holds half a surrogate pair, which is no text")
+    return Message(
+        bot=bot,
+        chat=chat,
+        body={key: value for key, value in fields.items() if key not in _FIELDS},
+        id=id,
+        priority=_priority(fields.get("priority")),
+        track=_track(fields.get("track")),
+        max_attempts=_max_attempts(fields.get("max_attempts")),
+        accepted=accepted,
+    )
+
+
+def check_id(value: object) -> str:
+    """The id a producer gave, if it can be one: 1 to 128 letters, digits or any of `_.:@+-`."""
+    if isinstance(value, str) and _ID.fullmatch(value):
+        return value
+    raise MalformedMessage("id must be 1 to 128 letters, digits or any of _ . : @ + -")
+
+
+def _priority(value: object) -> Priority:
+    if value is None:
+        return Priority.NORMAL
+    try:
+        return Priority(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise MalformedMessage("priority must be interactive, normal or bulk") from None
+
+
+def _track(value: object) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise MalformedMessage("track must be true or false")
+
+
+def _max_attempts(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
+        return value
+    raise MalformedMessage("max_attempts must be a whole number from 1 to 1000")

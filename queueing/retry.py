@@ -1,0 +1,109 @@
+"""From what came of an attempt to what happens to the message. Pure: no clock, no I/O."""
+
+import random
+from dataclasses import dataclass
+from typing import assert_never
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Delivered. `result` is JSON text that is kept with a tracked message (for Telegram: the message id)."""
+
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Not delivered, may be later.
+
+    error:   what happened, in one line, for the operator.
+    reason:  its class, a label of `messages_retried_total`.
+    after:   seconds to wait as the receiver asked; such a wait costs no attempt. None: the policy's backoff.
+    uncertain: it may have been delivered after all.
+    """
+
+    error: str
+    reason: str
+    after: float | None = None
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Will never be delivered. `reason` is a class, a label of `messages_dead_total`; `error` the receiver's words."""
+
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """Was not tried: the lease was about to end, or the process is stopping. Costs nothing."""
+
+
+Outcome = Sent | RetryLater | Rejected | Unsent
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Done; leaves its lane."""
+
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Stays at the head of its lane, for `delay` seconds. `reason` and `error` are None when nothing was tried."""
+
+    delay: float = 0.0
+    reason: str | None = None
+    error: str | None = None
+    counts: bool = False
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Goes to the dead letters."""
+
+    reason: str
+    error: str
+
+
+Decision = Ack | Release | Bury
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff with jitter: attempt n waits base * 2**(n-1), capped, times a random 0.5 to 1.
+
+    max_attempts: attempts before a message is dead. base, cap: seconds.
+    """
+
+    max_attempts: int = 5
+    base: float = 1.0
+    cap: float = 300.0
+
+    def delay(self, attempts: int) -> float:
+        """Seconds to wait after the `attempts`-th failure (1 or more)."""
+        ceiling = min(self.cap, self.base * 2.0 ** min(attempts - 1, 60))
+        return ceiling * random.uniform(0.5, 1.0)
+
+
+def decide(outcome: Outcome, *, attempts: int, policy: RetryPolicy, max_attempts: int | None = None) -> Decision:
+    """What becomes of a message. `attempts`: failures counted before this one; `max_attempts`: its own limit."""
+    match outcome:
+        case Sent(result):
+            return Ack(result)
+        case Unsent():
+            return Release()
+        case Rejected(error, reason):
+            return Bury(reason, error)
+        case RetryLater(error, reason, after, uncertain) if after is not None:
+            return Release(after, reason, error, counts=False, uncertain=uncertain)
+        case RetryLater(error, reason, _, uncertain):
+            if attempts + 1 >= (max_attempts or policy.max_attempts):
+                return Bury("attempts", f"{error} (after {attempts + 1} attempts)")
+            return Release(policy.delay(attempts + 1), reason, error, counts=True, uncertain=uncertain)
+        case _:
+            assert_never(outcome)
