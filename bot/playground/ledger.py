@@ -185,7 +185,7 @@ class Ledger:
             return
         for seq in range(max(since, self.first), self.end if until is None else min(self.end, until)):
             row = _CALL.unpack_from(*self._row(seq))
-            if bot is not None and row[1] != bot or chat is not None and row[2] != chat:
+            if (bot is not None and row[1] != bot) or (chat is not None and row[2] != chat):
                 continue
             if wanted_method is None or row[7] == wanted_method:
                 yield self[seq]

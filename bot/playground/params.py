@@ -123,7 +123,7 @@ def _json_object(body: bytes | bytearray) -> dict[str, Any]:
 
 def parse_multipart(content_type: str, body: bytes) -> tuple[dict[str, str], dict[str, Upload]]:
     """Fields and files of a multipart/form-data body (RFC 7578)."""
-    boundary = _mime_header(content_type).get_param("boundary")
+    boundary = _header(content_type).get_param("boundary")
     if not isinstance(boundary, str):
         raise bad_request("multipart boundary is missing")
     fields: dict[str, str] = {}
@@ -134,19 +134,19 @@ def parse_multipart(content_type: str, body: bytes) -> tuple[dict[str, str], dic
         head, _, content = part.partition(b"\r\n\r\n")
         lines = [line.partition(":") for line in head.decode("utf-8", "replace").split("\r\n") if ":" in line]
         headers = {name.strip().lower(): value.strip() for name, _, value in lines}
-        disposition = _mime_header(headers.get("content-disposition", ""))
-        name, filename = disposition.get_param("name"), disposition.get_filename()
+        disposition = _header(headers.get("content-disposition", ""))
+        name, filename = disposition.get_param("name"), disposition.get_param("filename")
         if not isinstance(name, str):
             continue
         if filename is None:
             fields[name] = content.decode("utf-8", "replace")
         else:
-            files[name] = Upload(filename, headers.get("content-type", "application/octet-stream"), content)
+            files[name] = Upload(str(filename), headers.get("content-type", "application/octet-stream"), content)
     return fields, files
 
 
-def _mime_header(value: str) -> MimeHeaders:
+def _header(value: str) -> MimeHeaders:
+    """A header whose parameters can be asked for; get_param reads those of Content-Type, whatever it came as."""
     header = MimeHeaders()
-    header["Content-Type"] = value  # get_param reads this one
-    header["Content-Disposition"] = value  # and get_filename this one
+    header["Content-Type"] = value
     return header
