@@ -55,7 +55,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStats:
-    """One process that takes messages. `seen`: seconds since it was last heard; `sent`: acknowledged since its start."""
+    """One process that takes messages. seen: seconds since it was last heard; sent: acknowledged since its start."""
 
     incarnation: str
     pid: int
@@ -150,7 +150,10 @@ class Queue(Protocol):
         """Seconds for which this process's leases are surely its own, on a clock that a stopped process cannot stop."""
 
     async def wait(self, timeout: float) -> None:
-        """Returns when there may be something to claim, or after `timeout` seconds."""
+        """Returns when there may be something to claim, after `notify`, or after `timeout` seconds."""
+
+    def notify(self) -> None:
+        """Makes `wait` return, or not begin: there is something to tell the queue."""
 
     async def reap(self) -> Mapping[str, int]:
         """Takes back what dead processes held: incarnation → messages, for each found dead."""

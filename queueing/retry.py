@@ -64,10 +64,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Goes to the dead letters."""
+    """Goes to the dead letters. `uncertain`: its last attempt may have delivered it."""
 
     reason: str
     error: str
+    uncertain: bool = False
 
 
 Decision = Ack | Release | Bury
@@ -103,7 +104,7 @@ def decide(outcome: Outcome, *, attempts: int, policy: RetryPolicy, max_attempts
             return Release(after, reason, error, counts=False, uncertain=uncertain)
         case RetryLater(error, reason, _, uncertain):
             if attempts + 1 >= (max_attempts or policy.max_attempts):
-                return Bury("attempts", f"{error} (after {attempts + 1} attempts)")
+                return Bury("attempts", f"{error} (after {attempts + 1} attempts)", uncertain)
             return Release(policy.delay(attempts + 1), reason, error, counts=True, uncertain=uncertain)
         case _:
             assert_never(outcome)

@@ -1,11 +1,213 @@
 """Worker: claim → deliver → decide → settle, by N coroutines that share one caller of the queue."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
+from queueing.contract import Claim, Lease, Queue, Settlement
+from queueing.errors import QueueUnavailable
+from queueing.events import Acked, Available, Buried, Claimed, Event, Fenced, Observer, Released, Unavailable
 from queueing.message import Message
-from queueing.retry import Outcome
+from queueing.retry import Ack, Bury, Outcome, Release, RetryLater, RetryPolicy, decide
 
 MayWrite = Callable[[], bool]
 Deliver = Callable[[Message, MayWrite], Awaitable[Outcome]]
 """Delivers a message. Asks `may_write()` immediately before the request is written; if it says no, the lease is about
 to end or has ended, nothing may be written, and the outcome is Unsent. Must end by itself within the send timeout."""
+
+POLL = 0.25
+"""Seconds after which a process looks again even if no bell rang: a stopped process may have swallowed it."""
+
+LEASE_MARGIN = 1.0
+"""Seconds a lease must still last for a request to be written."""
+
+_DRAIN_PAUSE = 0.01
+"""Seconds between two calls that only drain the front door, all coroutines being busy: 100 elements a call make 10,000
+a second a process, and leave the server time for those that send."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """An attempt that ended and that the queue has not confirmed yet. `took`: seconds."""
+
+    settlement: Settlement
+    took: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The arguments of one claim, repeated as they are until the queue answers."""
+
+    want: int
+    done: Sequence[_Done]
+    held: Sequence[Lease]
+
+
+class Worker:
+    """Takes messages from the queue and has them delivered, `workers` at a time.
+
+    The coroutines share one puller: each of its calls carries every settlement since the last and asks for as many
+    messages as coroutines are idle, so that batches form by themselves under load and nothing is fetched ahead.
+    """
+
+    def __init__(self, queue: Queue, deliver: Deliver, *, workers: int, policy: RetryPolicy, observe: Observer) -> None:
+        self.workers = workers
+        self._queue = queue
+        self._deliver = deliver
+        self._policy = policy
+        self._observe = observe
+        self._granted: asyncio.Queue[Lease] = asyncio.Queue()
+        self._held: dict[str, Lease] = {}
+        self._lost: set[str] = set()
+        self._done: list[_Done] = []
+        self._stopping = False
+        self._away_since: float | None = None
+        self._puller: asyncio.Task[None] | None = None
+        self._coroutines: list[asyncio.Task[None]] = []
+
+    @property
+    def busy(self) -> int:
+        """Messages in hand."""
+        return len(self._held)
+
+    @property
+    def available(self) -> bool:
+        """Whether the queue's server answered the last call."""
+        return self._away_since is None
+
+    @property
+    def running(self) -> bool:
+        """Whether the puller and every coroutine are alive."""
+        return self._puller is not None and not any(task.done() for task in (self._puller, *self._coroutines))
+
+    async def start(self) -> None:
+        self._puller = asyncio.create_task(self._pull(), name="puller")
+        self._coroutines = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.workers)]
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Takes no more messages, lets those in hand end (each within the send timeout), and settles them.
+
+        grace: seconds for which a server that is away is waited for, so that the last settlements reach it.
+        """
+        self._stopping = True
+        self._queue.notify()
+        while self._puller and not self._puller.done() and (self._held or self._away_for < grace):
+            await asyncio.wait([self._puller], timeout=0.1)
+        tasks = [task for task in (self._puller, *self._coroutines) if task]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @property
+    def _away_for(self) -> float:
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    async def _pull(self) -> None:
+        while True:
+            request = _Request(self._wanted, self._done, list(self._held.values()))
+            self._done = []
+            claim = await self._claim(request)
+            self._take(request, claim)
+            if self._stopping and not self._held and not self._done:
+                return
+            await self._pause(request, claim)
+
+    @property
+    def _wanted(self) -> int:
+        return 0 if self._stopping else self.workers - len(self._held)
+
+    async def _claim(self, request: _Request) -> Claim:
+        """Asks until there is an answer: only the queue can say what became of the question."""
+        settlements = [done.settlement for done in request.done]
+        pause = 0.05
+        while True:
+            try:
+                claim = await self._queue.claim(request.want, settlements, request.held)
+            except QueueUnavailable as error:
+                self._note_away(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+            else:
+                self._note_back()
+                return claim
+
+    def _note_away(self, error: QueueUnavailable) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+        self._tell(Unavailable(self._away_for, str(error)))
+
+    def _note_back(self) -> None:
+        if self._away_since is not None:
+            away_for, self._away_since = self._away_for, None
+            self._tell(Available(away_for))
+
+    def _take(self, request: _Request, claim: Claim) -> None:
+        stale = set(claim.stale)
+        for done in request.done:
+            self._tell(_fate(done, done.settlement.lease.token in stale))
+        for reason, error in claim.buried:
+            self._tell(Buried(None, reason, error))
+        self._lost.update(claim.lost)
+        for lease in claim.leases:
+            self._held[lease.token] = lease
+            self._granted.put_nowait(lease)
+
+    async def _pause(self, request: _Request, claim: Claim) -> None:
+        """Until there is a reason for the next call: a settlement, the bell, a lane that is due, or the poll."""
+        if claim.more and len(claim.leases) < request.want:
+            return
+        seconds = _DRAIN_PAUSE if claim.more else POLL
+        if claim.next_due is not None and self._wanted:
+            seconds = min(seconds, claim.next_due + 0.001)
+        await self._queue.wait(seconds)
+
+    async def _work(self) -> None:
+        while True:
+            lease = await self._granted.get()
+            self._done.append(await self._attempt(lease))
+            del self._held[lease.token]
+            self._lost.discard(lease.token)
+            self._queue.notify()
+
+    async def _attempt(self, lease: Lease) -> _Done:
+        message, started = lease.message, time.monotonic()
+        if message.accepted is not None:
+            self._tell(Claimed(message, max(0.0, time.time() - message.accepted)))
+        outcome = await self._outcome(lease)
+        decision = decide(outcome, attempts=lease.attempts, policy=self._policy, max_attempts=message.max_attempts)
+        return _Done(Settlement(lease, decision), time.monotonic() - started)
+
+    async def _outcome(self, lease: Lease) -> Outcome:
+        try:
+            return await self._deliver(lease.message, lambda: self._may_write(lease))
+        except Exception as error:  # whatever one message does, the next is served
+            _logger.exception("delivering message %s failed in a way nobody foresaw", lease.message.id)
+            return RetryLater(f"{type(error).__name__} inside telequeue, see its log", "internal_error")
+
+    def _may_write(self, lease: Lease) -> bool:
+        return lease.token not in self._lost and self._queue.remaining() > LEASE_MARGIN
+
+    def _tell(self, event: Event) -> None:
+        self._observe(event)
+
+
+def _fate(done: _Done, stale: bool) -> Event:
+    """What the queue's confirmation of a settlement means to those who watch."""
+    message = done.settlement.lease.message
+    if stale:
+        return Fenced(message)
+    match done.settlement.decision:
+        case Ack():
+            now = time.time()
+            return Acked(message, done.took, max(0.0, now - (message.accepted or now)))
+        case Release(delay, reason, error, _, uncertain):
+            return Released(message, reason, error, delay, uncertain)
+        case Bury(reason, error, uncertain):
+            return Buried(message, reason, error, uncertain)

@@ -1,0 +1,63 @@
+"""Every Redis key, and the data model.
+
+All names carry the hash tag of the front door, so that a cluster keeps them in one slot. Lua has the same names in
+lua/keys.lua. With the default name `telegram_messages`, written Q below:
+
+| key                | type   | holds                                                                    | TTL       |
+|--------------------|--------|--------------------------------------------------------------------------|-----------|
+| Q                  | list   | the front door: elements that no process has looked at yet               | no        |
+| {Q}:handoff        | list   | what the doorbell moved from the front door; it comes before the rest    | no        |
+| {Q}:lane:BOT:CHAT  | list   | a lane: entries in order, the head stays until it is settled             | no        |
+| {Q}:ready          | zset   | lanes that may be served now, by the time (ms) of their last turn        | no        |
+| {Q}:due            | zset   | lanes that wait, by the time (ms) at which they are looked at again      | no        |
+| {Q}:held:PROCESS   | hash   | lane → "token call" of each lease; #call, #about, #sent of the process   | no        |
+| {Q}:processes      | zset   | incarnations, by the time (ms) at which they are presumed dead           | no        |
+| {Q}:idle           | set    | incarnations that wait for work                                          | no        |
+| {Q}:tries          | hash   | lane → what was tried with its head so far                               | no        |
+| {Q}:dead           | hash   | id → dead letter (JSON)                                                  | no        |
+| {Q}:dead:index     | zset   | ids of dead letters, by the time (ms) of death                           | no        |
+| {Q}:tokens         | hash   | bot → token in use, the one place where it is kept                       | no        |
+| {Q}:tokens:new     | hash   | bot → newest other token that came with a message                        | no        |
+| {Q}:totals         | hash   | laned, sent, dead, uncertain: counts; ids, fence: sequences              | no        |
+| {Q}:msg:ID         | hash   | status of a tracked message                                              | yes: 30 d |
+| {Q}:op:ID          | string | an enqueue that was done: a second run of it changes nothing             | yes: 60 s |
+
+Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the process: `leave` and
+`reap` delete it. A lane with entries is in exactly one of `ready`, `due` or a `held` hash; an empty one has no key, and is in
+none.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys that Python touches itself; all others are the scripts' alone."""
+
+    front: str
+
+    def _named(self, name: str) -> str:
+        return f"{{{self.front}}}:{name}"
+
+    @property
+    def handoff(self) -> str:
+        return self._named("handoff")
+
+    @property
+    def dead(self) -> str:
+        return self._named("dead")
+
+    @property
+    def dead_index(self) -> str:
+        return self._named("dead:index")
+
+    @property
+    def tokens(self) -> str:
+        return self._named("tokens")
+
+    @property
+    def new_tokens(self) -> str:
+        return self._named("tokens:new")
+
+    def status(self, id: str) -> str:
+        return self._named(f"msg:{id}")

@@ -1,0 +1,36 @@
+-- bury: to the dead letters, with the reason's class and the last error.
+
+-- An element that could not be read may hold a token anywhere: what looks like one is masked before it is stored.
+local function without_tokens(text)
+  text = string.gsub(text, '("bot_token"%s*:%s*"%d+:)[^"]*', '%1***')
+  return (string.gsub(text, '(%d+:)([%w_-]+)', function(bot, secret)
+    return #secret >= 20 and bot .. '***' or nil
+  end))
+end
+
+local function store_dead(id, letter)
+  letter.died_at = now
+  redis.call('HSET', DEAD, id, cjson.encode(letter))
+  redis.call('ZADD', DEAD_INDEX, now, id)
+  redis.call('HINCRBY', TOTALS, 'dead', 1)
+end
+
+local function bury_unread(element, error)
+  local id = 'q-' .. redis.call('HINCRBY', TOTALS, 'ids', 1)
+  store_dead(id, { reason = 'malformed', error = error, element = without_tokens(element) })
+end
+
+local function bury(lane, status_ttl, reason, error)
+  local _, _, lines = tries(lane)
+  local message = remove_head(lane)
+  local bot, chat = string.match(lane, '^([^:]*):(.*)$')
+  lines = lines .. now .. '\t' .. reason .. '\t' .. error .. '\n'
+  store_dead(message.id, {
+    reason = reason, error = error, element = message.element, bot = bot, chat = chat, history = lines,
+  })
+  if message.tracked then
+    set_status(message.id, status_ttl, 'status', 'dead', 'error', error)
+  end
+  redis.call('HINCRBY', TOTALS, 'laned', -1)
+  requeue(lane)
+end

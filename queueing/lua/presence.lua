@@ -1,0 +1,29 @@
+-- Who is alive. PROCESSES: incarnation → the time (ms) at which it is presumed dead, unless it is heard before.
+
+-- If nobody was heard for two heartbeats, it was the server that was away (or all were stopped), and silence says nothing
+-- about anyone: every lease gets one more lease time before any take-over.
+local function forgive_silence(lease_ms, heartbeat_ms)
+  local latest = redis.call('ZRANGE', PROCESSES, -1, -1, 'WITHSCORES')
+  if not latest[2] or now - (latest[2] - lease_ms) <= 2 * heartbeat_ms then return end
+  for _, process in ipairs(redis.call('ZRANGE', PROCESSES, 0, -1)) do
+    redis.call('ZADD', PROCESSES, now + lease_ms, process)
+  end
+end
+
+local function forget(process)
+  redis.call('DEL', held_key(process))
+  redis.call('ZREM', PROCESSES, process)
+  redis.call('SREM', IDLE, process)
+end
+
+-- The lanes in a `held` hash, as lane → { token, call }; fields that begin with # are about the process itself.
+local function leases_of(held)
+  local leases = {}
+  for i = 1, #held, 2 do
+    if string.sub(held[i], 1, 1) ~= '#' then
+      local token, call = string.match(held[i + 1], '^(%d+) (%d+)$')
+      leases[held[i]] = { token = token, call = tonumber(call) }
+    end
+  end
+  return leases
+end

@@ -1,0 +1,33 @@
+#!lua flags=allow-oom
+-- reap: takes back what processes held that were not heard for the lease time. Whether those messages were sent nobody
+-- knows: they are uncertain, and stand at the head of their lanes again.
+--
+-- KEYS  1 front door
+-- ARGV  1 lease, ms   2 heartbeat, ms
+-- Returns { incarnation, messages taken back, incarnation, … } of at most ten processes
+-- include: keys, lane, presence
+
+forgive_silence(tonumber(ARGV[1]), tonumber(ARGV[2]))
+
+local reaped = {}
+for _, process in ipairs(redis.call('ZRANGEBYSCORE', PROCESSES, '-inf', now, 'LIMIT', 0, 10)) do
+  local count = 0
+  for lane in pairs(leases_of(redis.call('HGETALL', held_key(process)))) do
+    local error = 'the process that held it was not heard any more; it may have been sent'
+    local attempts = note_try(lane, 0, 1, 'taken_over', error)
+    local message = head(lane)
+    if message.tracked then
+      set_status(message.id, OPEN_STATUS_MS, 'status', 'retrying', 'attempts', attempts, 'error', error)
+    end
+    redis.call('ZADD', READY, now - FRESH_MS, lane)
+    count = count + 1
+  end
+  forget(process)
+  reaped[#reaped + 1] = process
+  reaped[#reaped + 1] = count
+  if count > 0 then
+    redis.call('HINCRBY', TOTALS, 'uncertain', count)
+    if redis.call('SPOP', IDLE) and redis.call('LLEN', FRONT) == 0 then redis.call('RPUSH', FRONT, BELL) end
+  end
+end
+return reaped

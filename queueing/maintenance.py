@@ -1,0 +1,41 @@
+"""Maintenance: takes over what dead processes held. Every process does it; the script makes it happen once."""
+
+import asyncio
+import contextlib
+import logging
+
+from queueing.contract import Queue
+from queueing.errors import QueueError
+from queueing.events import Observer, Reaped
+
+REAP_EVERY = 1.0
+"""Seconds; so a dead process's messages are taken over at most this long after its lease ended."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Maintenance:
+    """Runs beside the worker, on its own task."""
+
+    def __init__(self, queue: Queue, observe: Observer) -> None:
+        self._queue = queue
+        self._observe = observe
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="maintenance")
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(REAP_EVERY)
+            try:
+                for incarnation, recovered in (await self._queue.reap()).items():
+                    self._observe(Reaped(incarnation, recovered))
+            except QueueError as error:
+                _logger.debug("reaping has to wait: %s", error)

@@ -1,0 +1,296 @@
+"""RedisQueue: the contract on Redis or Valkey. One method, one script; the claims of a process are numbered."""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff, NoBackoff
+
+from queueing.contract import Claim, DeadLetter, Lease, MessageStatus, ProcessStats, QueueStats, Settlement
+from queueing.errors import MalformedMessage, QueueUnavailable
+from queueing.keys import Keys
+from queueing.message import Message, MessageState, decode, encode
+from queueing.retry import Ack, Bury, Release
+from queueing.scripts import Script, mapped_errors
+
+# A clock that runs on while the process, or the whole machine, is stopped. Where there is none (macOS), the next best.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+DRAIN_MOST = 100
+"""Elements one claim takes from the front door: at about 10 µs each, the script stays near a millisecond (measured)."""
+
+_BELL_TIMEOUT = 5
+"""Seconds a doorbell waits; it is asked again at once. Only bounds how long a dead connection goes unnoticed."""
+
+_STATS_SAMPLE = 100
+"""Lanes of each kind that `stats` looks at before it extrapolates."""
+
+
+class RedisQueue:
+    """See queueing.contract.Queue.
+
+    lease_seconds: after how many seconds of silence a process is presumed dead.
+    status_ttl:    seconds for which the status of a message is kept after it ended.
+    queue_max:     messages that may wait before `enqueue` refuses.
+    default_bot:   the bot of elements that name none.
+    timeout:       seconds for which an answer of the server is awaited.
+    name:          the list that is the front door; all other keys derive from it.
+    """
+
+    backend = "redis"
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        workers: int = 10,
+        lease_seconds: float = 15.0,
+        status_ttl: float = 86_400.0,
+        queue_max: int = 5_000_000,
+        default_bot: str | None = None,
+        timeout: float = 5.0,
+        name: str = "telegram_messages",
+    ) -> None:
+        self._url = redis_url
+        self._lease_seconds = lease_seconds
+        self._status_ttl = status_ttl
+        self._queue_max = queue_max
+        self._default_bot = default_bot or ""
+        self._timeout = timeout
+        self._keys = Keys(name)
+        self.incarnation = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._about = json.dumps({"pid": os.getpid(), "workers": workers})
+        self._claim, self._reap, self._leave = Script("claim"), Script("reap"), Script("leave")
+        self._enqueue, self._stats = Script("enqueue"), Script("stats")
+        self._call = 0
+        self._expires = 0.0
+        self._unreadable: list[tuple[str, str, str]] = []
+        self._woken = asyncio.Event()
+        self._listen = asyncio.Event()
+        self._doorbell: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        # A claim is repeated by its caller, who knows that it is the same one: no second try behind its back.
+        self._redis = self._connect(Retry(NoBackoff(), 0), self._timeout)
+        # These scripts and commands may run twice: they carry an operation id, only read, or set the same again.
+        self._patient = self._connect(Retry(ExponentialBackoff(cap=0.5, base=0.05), 3), self._timeout)
+        self._bell = self._connect(Retry(NoBackoff(), 0), _BELL_TIMEOUT + self._timeout)
+        self._doorbell = asyncio.create_task(self._hear_the_bell(), name="doorbell")
+
+    def _connect(self, retry: Retry, timeout: float) -> "Redis":
+        return Redis.from_url(
+            self._url,
+            retry=retry,
+            socket_timeout=timeout,
+            socket_connect_timeout=self._timeout,
+            client_name="telequeue",
+        )
+
+    async def enqueue(self, messages: Sequence[Message]) -> None:
+        args: list[str | bytes | int] = [secrets.token_hex(12), self._queue_max]
+        for message in messages:
+            args += [encode(message), message.id if message.track else "", message.bot, message.chat]
+        await self._enqueue.run(self._patient, self._keys.front, args)
+
+    async def register(self, bot: str, credential: str) -> None:
+        with mapped_errors():
+            async with self._patient.pipeline(transaction=True) as pipeline:
+                pipeline.hset(self._keys.tokens, bot, credential)
+                pipeline.hdel(self._keys.new_tokens, bot)
+                await pipeline.execute()
+
+    async def credentials(self, bot: str) -> Sequence[str]:
+        with mapped_errors():
+            async with self._patient.pipeline(transaction=True) as pipeline:
+                pipeline.hget(self._keys.tokens, bot)
+                pipeline.hget(self._keys.new_tokens, bot)
+                return [token.decode() for token in await pipeline.execute() if token]
+
+    async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
+        """See the contract. After an error the next call has the same number, and must have the same arguments."""
+        call, unreadable, started = self._call + 1, self._unreadable, time.clock_gettime(_CLOCK)
+        args = self._claim_args(call, want, held)
+        for settlement in settlements:
+            args += _settlement_args(settlement)
+        for lane, token, error in unreadable:
+            args += ["bury", lane, token, "malformed", error, ""]
+        reply = await self._claim.run(self._redis, self._keys.front, args)
+
+        self._call, self._expires, self._unreadable = call, started + self._lease_seconds, []
+        leases = [lease for grant in reply[0] if (lease := self._lease(grant))]
+        errors = [error.decode(errors="replace") for error in reply[3]] + [error for _, _, error in unreadable]
+        return Claim(
+            leases=leases,
+            stale=[token.decode() for token in reply[1]],
+            lost=[token.decode() for token in reply[2]],
+            buried=[("malformed", error) for error in errors],
+            next_due=None if reply[4] < 0 else reply[4] / 1000,
+            more=reply[5] > 0 or bool(self._unreadable),
+        )
+
+    def _claim_args(self, call: int, want: int, held: Sequence[Lease]) -> list[str | bytes | int]:
+        return [
+            self.incarnation,
+            call,
+            _ms(self._lease_seconds),
+            _ms(self._lease_seconds / 5),
+            want,
+            DRAIN_MOST,
+            self._default_bot,
+            self._about,
+            _ms(self._status_ttl),
+            len(held),
+            *(lease.token for lease in held),
+        ]
+
+    def _lease(self, grant: Sequence[Any]) -> Lease | None:
+        """The lease in a grant; None, and the next call buries it, if its element is no message after all."""
+        lane, token, entry = grant[0].decode(), grant[1].decode(), grant[4]
+        header, _, element = entry.partition(b"\n")
+        name, _, accepted = header.decode().split(" ")
+        bot, _, chat = lane.partition(":")
+        try:
+            message = decode(element, bot=bot, chat=chat, id=name, accepted=int(accepted) / 1000)
+        except MalformedMessage as error:
+            self._unreadable.append((lane, token, str(error)))
+            return None
+        return Lease(token, lane, message, attempts=grant[2], takeovers=grant[3])
+
+    def remaining(self) -> float:
+        return self._expires - time.clock_gettime(_CLOCK)
+
+    def notify(self) -> None:
+        self._woken.set()
+
+    async def wait(self, timeout: float) -> None:
+        self._listen.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        self._woken.clear()
+        self._listen.clear()
+
+    async def _hear_the_bell(self) -> None:
+        """Waits at the front door while this process waits. What it moves to the hand-off list belongs to nobody."""
+        while True:
+            await self._listen.wait()
+            try:
+                with mapped_errors():
+                    if await self._bell.blmove(self._keys.front, self._keys.handoff, _BELL_TIMEOUT, "LEFT", "RIGHT"):
+                        self._woken.set()
+            except QueueUnavailable:
+                await asyncio.sleep(0.25)  # claim says what is wrong; here it is enough not to spin
+
+    async def reap(self) -> Mapping[str, int]:
+        args = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5)]
+        reply = await self._reap.run(self._patient, self._keys.front, args)
+        return {name.decode(): count for name, count in zip(reply[::2], reply[1::2], strict=True)}
+
+    async def status(self, id: str) -> MessageStatus | None:
+        with mapped_errors():
+            fields = await self._patient.hgetall(self._keys.status(id))
+        if not fields:
+            return None
+        text = {_text(name): _text(value) for name, value in fields.items()}
+        return MessageStatus(
+            id=id,
+            state=MessageState(text["status"]),
+            bot=text.get("bot", ""),
+            chat=text.get("chat", ""),
+            created_at=int(text.get("created_at", 0)) / 1000,
+            sent_at=int(text["sent_at"]) / 1000 if "sent_at" in text else None,
+            attempts=int(text.get("attempts", 0)),
+            result=text.get("result") or None,
+            error=text.get("error"),
+        )
+
+    async def stats(self) -> QueueStats:
+        reply = await self._stats.run(self._patient, self._keys.front, [_STATS_SAMPLE])
+        doors, laned, waiting, dead, oldest, sent, now, known = reply
+        processes = [self._process(now, *known[i : i + 3]) for i in range(0, len(known), 3)]
+        inflight = sum(process.inflight for process in processes)
+        return QueueStats(
+            ready=doors + max(0, laned - waiting - inflight),
+            waiting=waiting,
+            inflight=inflight,
+            dead=dead,
+            oldest_age=None if oldest < 0 else max(0.0, (now - oldest) / 1000),
+            processed=sent,
+            processes=processes,
+        )
+
+    def _process(self, now: int, name: bytes, deadline: bytes, held: Sequence[bytes]) -> ProcessStats:
+        fields = dict(zip(held[::2], held[1::2], strict=True))
+        about = json.loads(fields.get(b"#about", b"{}"))
+        return ProcessStats(
+            incarnation=name.decode(),
+            pid=about.get("pid", 0),
+            workers=about.get("workers", 0),
+            inflight=sum(not field.startswith(b"#") for field in fields),
+            sent=int(fields.get(b"#sent", 0)),
+            seen=max(0.0, (now - int(deadline)) / 1000 + self._lease_seconds),
+        )
+
+    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
+        with mapped_errors():
+            newest: Sequence[Any] = await self._patient.zrevrange(self._keys.dead_index, 0, limit - 1)
+            ids = [_text(id) for id in newest]
+            letters = await self._patient.hmget(self._keys.dead, ids) if ids else []
+        return [_dead_letter(id, _text(letter)) for id, letter in zip(ids, letters, strict=True) if letter]
+
+    async def close(self) -> None:
+        if self._doorbell:
+            self._doorbell.cancel()
+            await asyncio.gather(self._doorbell, return_exceptions=True)
+        # If the server is away, its leases end by themselves.
+        with contextlib.suppress(QueueUnavailable):
+            await self._leave.run(self._redis, self._keys.front, [self.incarnation])
+        for client in (self._redis, self._patient, self._bell):
+            await client.aclose()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _settlement_args(settlement: Settlement) -> list[str]:
+    lane, token = settlement.lease.lane, settlement.lease.token
+    match settlement.decision:
+        case Ack(result):
+            return ["ack", lane, token, result or "", "", ""]
+        case Release(delay, reason, error, counts, _):
+            tried = f"{reason or ''}\t{_one_line(error or '')}"
+            return ["release", lane, token, str(_ms(delay)), str(int(counts)), tried]
+        case Bury(reason, error, _):
+            return ["bury", lane, token, reason, _one_line(error), ""]
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode(errors="replace")
+
+
+def _dead_letter(id: str, letter: str) -> DeadLetter:
+    fields = json.loads(letter)
+    lines = [line.split("\t") for line in fields.get("history", "").splitlines()]
+    return DeadLetter(
+        id=id,
+        reason=fields["reason"],
+        error=fields["error"],
+        died_at=fields["died_at"] / 1000,
+        element=fields["element"],
+        bot=fields.get("bot"),
+        chat=fields.get("chat"),
+        history=[{"at": int(at) / 1000, "reason": reason, "error": error} for at, reason, error in lines],
+    )
