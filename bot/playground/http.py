@@ -7,13 +7,17 @@ connection are answered in order, one at a time; what a client pipelines waits, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 import httptools
+
+_log = logging.getLogger(__name__)
 
 MAX_BODY = 60 * 1024 * 1024  # Telegram takes uploads of 50 MB; the rest is room for the multipart around them
 MAX_HEAD = 64 * 1024
@@ -91,8 +95,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
         self._connections.add(self)
         peer = transport.get_extra_info("peername")
         self.peer_port = peer[1] if isinstance(peer, tuple) else 0
@@ -215,7 +218,11 @@ class Connection(asyncio.Protocol):
             if len(self._queue) == MAX_PIPELINED - 1 and self._transport is not None:
                 self._transport.resume_reading()
             self._current = request
-            self._handler(request)
+            try:
+                self._handler(request)
+            except Exception:  # a defect in one answer must not leave its client, or the next one, waiting
+                _log.exception("a request failed")
+                request.answer(500, b'{"ok":false,"error_code":500,"description":"Internal Server Error"}')
 
     def _grow_head(self, size: int) -> None:
         self._head_size += size
