@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ from bot.playground.ledger import TAKEN
 from bot.playground.params import NO_PARAMS, ApiError, Params, bad_request, read_params
 from bot.playground.registry import METHODS, Context, Method, require_chat
 from bot.playground.world import Bot, World
+
+_log = logging.getLogger(__name__)
 
 _PATH = re.compile(rb"/bot([^/]*)/([A-Za-z]+)/?")
 _FILE = re.compile(rb"/file/bot([^/]*)/(.+)")
@@ -74,8 +77,7 @@ class BotApi:
         seq = self._world.ledger.add(
             request.arrival_ns, bot.id, method.name, chat, params.text("text") or params.text("caption"),
             target=params.integer("message_id") if "message_id" in values else 0, weight=weight,
-            process=headers.get(b"x-telequeue-process", b"").decode("latin-1"),
-            agent=headers.get(b"user-agent", b"").decode("latin-1"), port=request.connection.peer_port,
+            process=headers.get(b"x-telequeue-process", b""), agent=headers.get(b"user-agent", b""), port=request.connection.peer_port,
         )  # fmt: skip
         call = Call(request, bot, method, chat, seq, weight)
         if broken is not None:
@@ -162,7 +164,11 @@ class BotApi:
     def _run(self, call: Call, params: Params) -> Any:
         """The method. Its result is there as JSON, or promised as a future; from here on the call was taken."""
         context = Context(self._world, call.bot, call.method, params, call.chat, call.request.arrival_ns)
-        result = call.method.run(context)
+        try:
+            result = call.method.run(context)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            _log.info("a parameter of %s is not of the form expected", call.method.name, exc_info=True)
+            raise bad_request("a parameter has the wrong form") from error
         call.message_id = context.message_id
         call.flags = TAKEN
         if isinstance(result, bytes | asyncio.Future):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,6 +21,8 @@ from bot.playground.ledger import Call
 from bot.playground.limits import LimitSettings
 from bot.playground.report import as_text
 from bot.playground.world import Bot, World
+
+_log = logging.getLogger(__name__)
 
 PAGE_SIZE = 1000  # calls of one ledger page, unless asked for more
 LARGEST_PAGE = 100_000
@@ -78,7 +81,7 @@ class Control:
                 known = any(name == other for _, other in self._routes)
                 raise Refusal(405 if known else 404, f"no route {request.method.decode()} /playground/{name}")
             result = route(request, query)
-        except Exception as error:  # whatever a request contains, it gets an answer
+        except Exception as error:  # noqa: BLE001  whatever a request contains, it gets an answer
             _write_error(request, error)
             return
         if asyncio.iscoroutine(result):
@@ -91,7 +94,7 @@ class Control:
     async def _finish(self, request: Request, work: Awaitable[Any]) -> None:
         try:
             result = await work
-        except Exception as error:  # as above
+        except Exception as error:  # noqa: BLE001  as above
             _write_error(request, error)
             return
         if result is not None:
@@ -106,7 +109,7 @@ class Control:
         )
         return {
             "bots": [_describe(bot) for bot in world.bots.values()],
-            "default_bot": default.id if default is not None else 0,
+            "default_bot": configured or next(iter(world.bots), 0),
             "chats": [
                 {**world.people.chat(chat), "people": [world.people.user(user) for user in users]}
                 for chat, users in world.open_chats.items()
@@ -273,5 +276,6 @@ def _write_error(request: Request, error: Exception) -> None:
     elif isinstance(error, ValueError | msgspec.ValidationError):
         status = 422
     else:
-        raise error
+        _log.error("a control request failed", exc_info=error)
+        status = 500
     request.answer(status, orjson.dumps({"error": str(error)}))

@@ -81,11 +81,10 @@ class Rule:
         return (low if low == high else self._dice.uniform(low, high)) / 1000
 
     def describe(self) -> dict[str, object]:
-        shown: dict[str, object] = {"id": self.number, "fired": self.fired, "matched": self._seen}
-        for name, value in msgspec.structs.asdict(self.fault).items():
-            if value is not None and name != "token":
-                shown[name] = value
-        return shown
+        """The rule and its tally; never the token."""
+        fault = msgspec.structs.asdict(self.fault)
+        shown = {name: value for name, value in fault.items() if value is not None and name != "token"}
+        return {"id": self.number, "fired": self.fired, "matched": self._seen, **shown}
 
 
 class Faults:

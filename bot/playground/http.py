@@ -86,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
         self._incoming = Request(self)
+        self._in_head = False
         self._head_size = 0
         self._now = 0
         self._transport: asyncio.Transport | None = None
@@ -127,24 +128,29 @@ class Connection(asyncio.Protocol):
                 self.data_received(rest)
         except httptools.HttpParserError:
             if not self._closing:
-                self._refuse(400, b'{"ok":false,"error_code":400,"description":"Bad Request"}')
-        self._pump()
+                self._refuse(400)
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD and not self._closing:
+                self._refuse(431)
+        if self._queue:
+            self._pump()
 
     # --- httptools
 
     def on_message_begin(self) -> None:
         self._incoming = Request(self)
-        self._head_size = 0
+        self._in_head = True
 
     def on_url(self, url: bytes) -> None:
         self._incoming.target += url
-        self._grow_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._incoming.headers[name.lower()] = value
-        self._grow_head(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_size = 0
         headers = self._incoming.headers
         self._incoming.method = self._parser.get_method()
         length = headers.get(b"content-length", b"0")
@@ -224,19 +230,16 @@ class Connection(asyncio.Protocol):
                 _log.exception("a request failed")
                 request.answer(500, b'{"ok":false,"error_code":500,"description":"Internal Server Error"}')
 
-    def _grow_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > MAX_HEAD and not self._closing:
-            self._refuse(431, b'{"ok":false,"error_code":431,"description":"Request Header Fields Too Large"}')
-
     def _too_large(self) -> None:
         if not self._closing:
-            self._refuse(413, b'{"ok":false,"error_code":413,"description":"Request Entity Too Large"}')
+            self._refuse(413)
 
-    def _refuse(self, status: int, body: bytes) -> None:
+    def _refuse(self, status: int) -> None:
+        """Answer what cannot be read to its end, and close."""
         self._closing = True
         if self._transport is None:
             return
+        body = f'{{"ok":false,"error_code":{status},"description":"{REASONS[status]}"}}'.encode()
         head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
         self._transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
         self._transport.close()

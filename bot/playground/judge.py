@@ -5,6 +5,7 @@ Pure functions over calls; nothing here waits, reads a clock or knows the server
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
@@ -336,7 +337,7 @@ def _judge_key(
         exceeded += held > limit
         if held > worst:
             worst, worst_at = held, oldest
-    gap = max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=0)
+    gap = max((later - earlier for earlier, later in itertools.pairwise(times)), default=0)
     return KeyVerdict(
         bot=key[0], chat=key[1], arrivals=len(times), worst=worst, worst_seq=arrivals[worst_at][1], exceeded=exceeded,
         utilisation=_utilisation(times, limit / period_ns, bounds), longest_gap_ms=gap / 1e6,
@@ -344,7 +345,7 @@ def _judge_key(
 
 
 def _utilisation(times: list[int], per_ns: float, bounds: tuple[int | None, int | None]) -> float | None:
-    """Arrivals ÷ (limit × duration). Without bounds the last arrival ends the duration and is not counted itself."""
+    """Arrivals ÷ (limit by duration). Without bounds the last arrival ends the duration and is not counted itself."""
     begin = bounds[0] if bounds[0] is not None else times[0]
     end = bounds[1] if bounds[1] is not None else times[-1]
     if end <= begin:

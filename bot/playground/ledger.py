@@ -109,7 +109,7 @@ class Ledger:
 
     def add(
         self, arrival_ns: int, bot: int, method: str, chat: int, text: str, *,
-        target: int = 0, weight: int = 1, process: str = "", agent: str = "", port: int = 0,
+        target: int = 0, weight: int = 1, process: bytes = b"", agent: bytes = b"", port: int = 0,
     ) -> int:  # fmt: skip
         """Record a call at its arrival; returns its seq, or -1 when the ledger is full."""
         if len(self) >= self.limit:
@@ -124,7 +124,7 @@ class Ledger:
         kept = raw[:TEXT_KEPT]
         _CALL.pack_into(
             block.rows, row * _ROW, arrival_ns, bot, chat, target, len(block.text), len(kept), len(text),
-            self.methods.add(method), self.processes.add(process), self.agents.add(agent), port, min(weight, 65535),
+            self.methods.add(method), self.processes.add(process.decode("latin-1")), self.agents.add(agent.decode("latin-1")), port, min(weight, 65535),
         )  # fmt: skip
         block.text += kept
         self.end = seq + 1
