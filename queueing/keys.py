@@ -23,8 +23,8 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:op:ID          | string | an enqueue that was done: a second run of it changes nothing             | yes: 60 s |
 
 Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the process: `leave` and
-`reap` delete it. A lane with entries is in exactly one of `ready`, `due` or a `held` hash; an empty one has no key, and is in
-none.
+`reap` delete it. A lane with entries is in exactly one of `ready`, `due` or a `held` hash; an empty one has no key,
+and is in none.
 """
 
 from dataclasses import dataclass

@@ -52,6 +52,7 @@ class MemoryQueue:
         self._ended: OrderedDict[str, tuple[float, MessageStatus]] = OrderedDict()
         self._credentials: dict[str, str] = {}
         self._fence = itertools.count(1)
+        self._laned = 0
         self._processed = 0
         self._woken = asyncio.Event()
 
@@ -73,10 +74,6 @@ class MemoryQueue:
                 )
             self._front.put_nowait(replace(message, accepted=now))
         self.notify()
-
-    @property
-    def _laned(self) -> int:
-        return sum(len(lane.messages) for lane in self._lanes.values())
 
     async def register(self, bot: str, credential: str) -> None:
         self._credentials[bot] = credential
@@ -155,6 +152,7 @@ class MemoryQueue:
     def _remove_head(self, name: str) -> Message:
         lane = self._lanes[name]
         lane.attempts, lane.history = 0, []
+        self._laned -= 1
         return lane.messages.popleft()
 
     def _requeue(self, lane: str) -> None:
@@ -170,6 +168,7 @@ class MemoryQueue:
             name = f"{message.bot}:{message.chat}"
             lane = self._lanes.setdefault(name, _Lane())
             lane.messages.append(message)
+            self._laned += 1
             if len(lane.messages) == 1:
                 self._ready[name] = None
 

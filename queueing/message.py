@@ -10,7 +10,6 @@ from typing import Any
 
 from queueing.errors import MalformedMessage
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _ID = re.compile(r"[\w.:@+-]{1,128}")
 _FIELDS = frozenset({"bot", "bot_token", "chat_id", "id", "priority", "track", "max_attempts", "accepted"})
 
@@ -73,7 +72,7 @@ def canonical_chat(value: object) -> str:
         return str(value)
     if isinstance(value, str):
         name = value.strip()
-        if re.fullmatch(r"-?[0-9]{1,15}|-?[0-8][0-9]{15}", name):
+        if re.fullmatch(r"-?[0-9]{1,16}", name) and abs(int(name)) < 2**53:
             return str(int(name))
         if re.fullmatch(r"@\w{1,64}", name, re.ASCII):
             return name.lower()
@@ -106,8 +105,6 @@ def decode(element: bytes, *, bot: str, chat: str, id: str, accepted: float) -> 
         raise MalformedMessage(f"not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise MalformedMessage("not a JSON object")
-    if _SURROGATE.search(str(fields)):
-        raise MalformedMessage("a string holds half a surrogate pair, which is no text")
     return Message(
         bot=bot,
         chat=chat,

@@ -25,13 +25,13 @@ class Script:
     def __init__(self, name: str) -> None:
         self.name = name
         self.source = _INCLUDE.sub(lambda match: "\n".join(_read(part) for part in match[1].split(", ")), _read(name))
-        self._sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: "Redis", key: str, args: Sequence[str | bytes | int]) -> Any:
         """Runs it, sending the source only when the server does not know it (first use, restart, failover)."""
         with mapped_errors():
             try:
-                return await redis.evalsha(self._sha, 1, key, *args)
+                return await redis.evalsha(self.sha, 1, key, *args)
             except NoScriptError:
                 return await redis.eval(self.source, 1, key, *args)
 
