@@ -1,0 +1,69 @@
+"""Outbox: how anyone of ours queues a send. It composes the message, checks it, and tells who watches."""
+
+from collections.abc import Sequence
+
+from bot.call import parse_call
+from queueing.contract import Queue
+from queueing.errors import MalformedMessage
+from queueing.events import Enqueued, Observer
+from queueing.message import Message, Priority, canonical_chat, check_id, encode, new_id
+
+MAX_ELEMENT = 2**20
+"""Bytes of a message in the queue; Telegram's own limit for a text is 4,096 characters."""
+
+_MAX_ATTEMPTS = 1_000  # as queueing.message has it for elements that other programs push
+
+
+class Outbox:
+    """Queues sends of the bot `bot_id`. `observe` hears of each."""
+
+    def __init__(self, queue: Queue, observe: Observer, bot_id: str) -> None:
+        self._queue = queue
+        self._observe = observe
+        self._bot_id = bot_id
+
+    def compose(
+        self,
+        chat_id: object,
+        text: object = None,
+        *,
+        method: object = None,
+        kwargs: object = None,
+        priority: Priority = Priority.NORMAL,
+        id: str | None = None,
+        track: bool = False,
+        max_attempts: object = None,
+    ) -> Message:
+        """The message for a call of the Bot API; `method` is sendMessage unless given, `kwargs` a dict of parameters.
+
+        Raises MalformedMessage, whose text names the field, for what could never be sent.
+        """
+        body = {"method": method, "text": text, "kwargs": None if kwargs == {} else kwargs}
+        message = Message(
+            bot=self._bot_id,
+            chat=canonical_chat(chat_id),
+            body={name: value for name, value in body.items() if value is not None},
+            id=new_id() if id is None else check_id(id),
+            priority=priority,
+            track=track,
+            max_attempts=_check_max_attempts(max_attempts),
+        )
+        parse_call(message.body, message.chat)
+        if len(encode(message)) > MAX_ELEMENT:
+            raise MalformedMessage("text and kwargs are larger than 1 MiB together")
+        return message
+
+    async def enqueue(self, messages: Sequence[Message]) -> list[str]:
+        """Queues all of them, in this order, or none; returns their ids. Raises QueueFull and QueueUnavailable."""
+        await self._queue.enqueue(messages)
+        for message in messages:
+            self._observe(Enqueued(message))
+        return [message.id for message in messages]
+
+
+def _check_max_attempts(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_ATTEMPTS:
+        return value
+    raise MalformedMessage(f"max_attempts must be a whole number from 1 to {_MAX_ATTEMPTS}")

@@ -1,0 +1,204 @@
+"""Message → Bot API → Outcome: sends what the worker was given. What an error means is told in bot/outcomes.py.
+
+`telegram.Bot` is rebuilt from the stored token. An outside producer's parameters never go through its methods, which
+would read and upload a file that a string names: they are posted as they are, and a string is only ever a string.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import traceback
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from telegram import Bot
+from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, InvalidToken, NetworkError, TelegramError
+
+from bot.call import Call, CallRefused, parse_call
+from bot.outcomes import classify
+from bot.transport import MAY_WRITE, AiohttpRequest, NotFound, NotWritten
+from monitoring.logs import mask
+from queueing.errors import QueueError
+from queueing.message import Message
+from queueing.retry import Outcome, Rejected, RetryLater, Sent
+from queueing.worker import MayWrite
+
+TOKEN = re.compile(r"([0-9]{1,20}):[A-Za-z0-9_-]{1,200}")
+"""A bot's token; the group is the bot's id."""
+
+_AUTHENTICATED = (BadRequest, Forbidden, ChatMigrated, Conflict)  # Telegram says these only to a bot that it knows
+_KNOWN_BOTS = 1_000
+_KNOWN_MIGRATIONS = 10_000
+_CREDENTIALS_WAIT = 1.0
+_LONGEST_RESULT = 1_000
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+log = logging.getLogger(__name__)
+
+
+class Credentials(Protocol):
+    """Where tokens are kept: a Queue. See queueing.contract.Queue."""
+
+    async def credentials(self, bot: str) -> Sequence[str]: ...
+
+    async def register(self, bot: str, credential: str) -> None: ...
+
+
+class Sender:
+    """Delivers messages for any bot.
+
+    credentials:  where the tokens are.
+    api_url:      base URL of the Bot API, without a slash at its end.
+    send_timeout: seconds within which a delivery ends, all its calls together.
+    request:      the HTTP client; whoever made it shuts it down.
+
+    A bot is remembered here once its token worked, and forgotten when 1,000 others were used since.
+    """
+
+    def __init__(self, credentials: Credentials, *, api_url: str, send_timeout: float, request: AiohttpRequest) -> None:
+        self._credentials = credentials
+        self._base_url = f"{api_url}/bot"
+        self._send_timeout = send_timeout
+        self._request = request
+        self._bots: _Recent[str, Bot] = _Recent(_KNOWN_BOTS)
+        self._migrated: _Recent[tuple[str, str], int] = _Recent(_KNOWN_MIGRATIONS)
+
+    async def deliver(self, message: Message, may_write: MayWrite) -> Outcome:
+        """Sends a message. Never raises; see queueing.worker.Deliver."""
+        deadline = asyncio.get_running_loop().time() + self._send_timeout
+        asked = MAY_WRITE.set(may_write)
+        try:
+            call = parse_call(message.body, message.chat)
+            return await self._deliver(message.bot, call, deadline)
+        except CallRefused as error:
+            return Rejected(str(error), error.reason)
+        except (QueueError, TimeoutError) as error:
+            return RetryLater(f"the token could not be read: {error}", "queue_unavailable", after=_CREDENTIALS_WAIT)
+        except TelegramError as error:
+            return classify(error)
+        except Exception as error:  # noqa: BLE001  a mistake of ours must cost one message's attempt, not the worker
+            log.error("delivery of %s failed unexpectedly\n%s", message.id, mask(traceback.format_exc()))
+            return classify(error)
+        finally:
+            MAY_WRITE.reset(asked)
+
+    async def _deliver(self, bot_id: str, call: Call, deadline: float) -> Outcome:
+        """Tries the token that worked last, then what is stored."""
+        known = self._bots.get(bot_id)
+        refusal: InvalidToken | None = None
+        try:
+            if known is not None:
+                return await self._send(known, call, deadline)
+        except InvalidToken as error:
+            refusal = error
+        for token in await self._tokens(bot_id, deadline):
+            if known is not None and token == known.token:
+                continue
+            try:
+                return await self._send(self._rebuild(token), call, deadline)
+            except InvalidToken as error:
+                refusal = refusal or error
+        if refusal is None:
+            return Rejected(f"no token is known for bot {bot_id}", "unknown_bot")
+        return classify(refusal, worked=known is not None)
+
+    async def _tokens(self, bot_id: str, deadline: float) -> list[str]:
+        async with asyncio.timeout_at(deadline):
+            stored = await self._credentials.credentials(bot_id)
+        return [token for token in stored if (match := TOKEN.fullmatch(token)) and match[1] == bot_id]
+
+    def _rebuild(self, token: str) -> Bot:
+        return Bot(token, base_url=self._base_url, request=self._request, get_updates_request=self._request)
+
+    async def _send(self, bot: Bot, call: Call, deadline: float) -> Outcome:
+        """Raises InvalidToken if the token was refused."""
+        try:
+            outcome: Outcome = Sent(_receipt(await self._post(bot, call, deadline)))
+        except NotFound:
+            await self._check_token(bot, deadline)
+            outcome = Rejected(f"the Bot API has no method {call.method}", "unknown_method")
+        except InvalidToken:
+            raise
+        except TelegramError as error:
+            outcome = classify(error)
+            if not isinstance(error, _AUTHENTICATED):
+                return outcome
+        await self._remember(bot, deadline)
+        return outcome
+
+    async def _post(self, bot: Bot, call: Call, deadline: float) -> Any:
+        """Posts to where the chat is now. A chat that migrated is remembered and tried again at once."""
+        url = f"{bot.base_url}/{call.method}"
+        lane = (_id(bot), call.parameters["chat_id"])
+        if (chat := self._migrated.get(lane)) is not None:
+            call.parameters["chat_id"] = chat
+        try:
+            return await self._request.call(url, call.parameters, self._left(deadline))
+        except ChatMigrated as migration:
+            self._migrated.put(lane, migration.new_chat_id)
+            call.parameters["chat_id"] = migration.new_chat_id
+        return await self._request.call(url, call.parameters, self._left(deadline))
+
+    async def _check_token(self, bot: Bot, deadline: float) -> None:
+        """Raises InvalidToken if Telegram doesn't know the token, NotWritten if it cannot be asked."""
+        try:
+            await bot.get_me(read_timeout=self._left(deadline))
+        except NetworkError as error:
+            failure = str(error)
+        else:
+            return
+        raise NotWritten(f"the token could not be checked: {failure}")
+
+    async def _remember(self, bot: Bot, deadline: float) -> None:
+        """Keeps a token that worked, here and for the other processes."""
+        bot_id = _id(bot)
+        if self._bots.get(bot_id) is bot:
+            return
+        self._bots.put(bot_id, bot)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._credentials.register(bot_id, bot.token)
+        except (QueueError, TimeoutError) as error:
+            log.warning("the token of bot %s could not be stored: %s", bot_id, error)
+
+    def _left(self, deadline: float) -> float:
+        """Seconds until the deadline, and never 0, which would mean for ever."""
+        return max(deadline - asyncio.get_running_loop().time(), 0.001)
+
+
+def _id(bot: Bot) -> str:
+    return bot.token.partition(":")[0]
+
+
+def _receipt(result: Any) -> str | None:
+    """What is kept of Telegram's answer, as JSON: the message's id, an album's ids, or the whole when it is short."""
+    if isinstance(result, dict) and "message_id" in result:
+        return json.dumps(result["message_id"])
+    if isinstance(result, list) and result and all(isinstance(item, dict) and "message_id" in item for item in result):
+        return json.dumps([item["message_id"] for item in result])
+    text = json.dumps(result)
+    return text if len(text) <= _LONGEST_RESULT else None
+
+
+class _Recent(Generic[K, V]):
+    """The entries used most recently, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def put(self, key: K, value: V) -> None:
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._limit:
+            self._entries.popitem(last=False)

@@ -1,0 +1,304 @@
+"""The HTTP client under python-telegram-bot: aiohttp, and an exact answer to "was the request written?".
+
+A POST is written once or not at all. Where its first byte leaves, in the body's `write_with_length` (aiohttp holds the
+headers back until then), `MAY_WRITE` is asked: no await lies between the question and the write, so a process that was
+stopped while it connected asks after it runs on. What fails before that is NotWritten, what fails after it NoAnswer.
+aiohttp repeats requests on a connection that turned out to be closed, but never a POST; redirects are not followed.
+
+Answers of Telegram become PTB's exceptions here, or children of them where a status would be lost otherwise. No text
+of an exception holds a token, and none carries the exception of aiohttp with it, whose text may hold the URL.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
+from aiohttp.payload import Payload
+from telegram.error import (
+    BadRequest,
+    ChatMigrated,
+    Conflict,
+    Forbidden,
+    InvalidToken,
+    NetworkError,
+    RetryAfter,
+    TelegramError,
+    TimedOut,
+)
+from telegram.request import BaseRequest, RequestData
+
+from monitoring.logs import mask
+
+MayWrite = Callable[[], bool]
+MAY_WRITE: Final[ContextVar[MayWrite | None]] = ContextVar("may_write", default=None)
+"""Asked before the first byte of a POST made in this context; None: it may always be written."""
+
+UPLOAD_FACTOR = 6
+"""An upload may take this many times as long as any other call (CONTRACT: `SEND_TIMEOUT`)."""
+
+FLOOD_WAIT = 5.0
+"""Seconds to wait after a 429 that doesn't say how long; only something in front of Telegram answers so."""
+
+_KEEPALIVE = 30.0  # seconds; Telegram's own servers keep an idle connection open for longer
+_NO_CEILING = 1e9  # aiohttp rounds timeouts above this threshold up to whole seconds
+_EXCERPT = 100
+
+
+class LeaseEnded(TelegramError):
+    """`MAY_WRITE` said no: nothing was written."""
+
+
+class NotWritten(NetworkError):
+    """The request failed before its first byte was written: Telegram knows nothing of it."""
+
+
+class NoAnswer(NetworkError):
+    """The request was written, wholly or in part, and no answer came: it may have been carried out."""
+
+
+class NoAnswerInTime(NoAnswer, TimedOut):
+    """The request was written and no answer came in time. PTB's own code looks for TimedOut."""
+
+
+class ServerError(NetworkError):
+    """A 5xx. `described`: by the Bot API itself; else something in front of it answered, and nothing is known."""
+
+    def __init__(self, message: str, *, described: bool) -> None:
+        super().__init__(message)
+        self.described = described
+
+
+class BadAnswer(NetworkError):
+    """An answer that isn't the Bot API's. `status`: the HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TooLarge(NetworkError):
+    """A 413: the request is larger than Telegram takes."""
+
+
+class NotFound(InvalidToken):
+    """A 404: the token is malformed or unknown, or there is no such method."""
+
+
+class Flood(RetryAfter):
+    """A 429. `seconds` says how long to wait, without PTB's warning about the type of `retry_after`."""
+
+    def __init__(self, seconds: float) -> None:
+        TelegramError.__init__(self, f"Flood control exceeded. Retry in {seconds:g} seconds")
+        self._retry_after = timedelta(seconds=seconds)
+        self.seconds = seconds
+
+
+class AiohttpRequest(BaseRequest):
+    """PTB's requests over one keep-alive pool, made on the running loop when it is first needed.
+
+    timeout: seconds that a call may take as a whole, connecting included, where PTB gives no `read_timeout`; an upload
+    may take UPLOAD_FACTOR times as long. PTB's other timeouts are parts of that and not looked at.
+
+    Raises what is defined above, and PTB's ChatMigrated, Forbidden, InvalidToken (a 401), BadRequest and Conflict.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def read_timeout(self) -> float:
+        """Seconds; PTB adds the time of a long poll to it."""
+        return self._timeout
+
+    async def initialize(self) -> None:
+        self._open()
+
+    async def shutdown(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def do_request(
+        self,
+        url: str,
+        method: str,
+        request_data: RequestData | None = None,
+        read_timeout: object = BaseRequest.DEFAULT_NONE,
+        write_timeout: object = BaseRequest.DEFAULT_NONE,
+        connect_timeout: object = BaseRequest.DEFAULT_NONE,
+        pool_timeout: object = BaseRequest.DEFAULT_NONE,
+    ) -> tuple[int, bytes]:
+        """Status and body of a successful answer; see BaseRequest. Anything else is raised."""
+        gate = _Gate(MAY_WRITE.get())
+        body = None if method == "GET" else await _body(request_data, gate)
+        return await self._exchange(method, url, body, gate, self._seconds(read_timeout, request_data))
+
+    async def call(self, url: str, parameters: Mapping[str, Any], seconds: float) -> Any:
+        """The result of a POST of plain JSON, which ends within `seconds`: BaseRequest.post without its detours."""
+        gate = _Gate(MAY_WRITE.get())
+        body = _Body(_json(parameters), "application/json", gate)
+        _, answer = await self._exchange("POST", url, body, gate, seconds)
+        return self.parse_json_payload(answer)["result"]
+
+    async def _exchange(
+        self, method: str, url: str, body: "_Body | None", gate: "_Gate", seconds: float
+    ) -> tuple[int, bytes]:
+        timeout = aiohttp.ClientTimeout(total=seconds, ceil_threshold=_NO_CEILING)
+        session = self._session or self._open()
+        try:
+            async with session.request(method, url, data=body, allow_redirects=False, timeout=timeout) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            failure = _failure(error, gate, seconds)
+        else:
+            if response.status < HTTPStatus.MULTIPLE_CHOICES:
+                return response.status, answer
+            failure = _refusal(response.status, answer)
+        raise failure  # here, where aiohttp's exception is no longer its context
+
+    @staticmethod
+    def parse_json_payload(payload: bytes) -> dict[str, Any]:
+        """The object in a successful answer. PTB's own logs the whole of what it cannot read, and is slower."""
+        try:
+            answer = orjson.loads(payload)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or "result" not in answer:
+            raise BadAnswer(f"the answer has no result: {_excerpt(payload)}", HTTPStatus.OK)
+        return answer
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(keepalive_timeout=_KEEPALIVE),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "telequeue"},
+                skip_auto_headers=("Accept", "Accept-Encoding"),
+            )
+        return self._session
+
+    def _seconds(self, read_timeout: object, request_data: RequestData | None) -> float:
+        if isinstance(read_timeout, (int, float)):
+            return read_timeout
+        if request_data is not None and request_data.contains_files:
+            return self._timeout * UPLOAD_FACTOR
+        return self._timeout
+
+
+class _Gate:
+    """Asks once whether a request may be written, and knows whether it was."""
+
+    __slots__ = ("may_write", "refused", "written")
+
+    def __init__(self, may_write: MayWrite | None) -> None:
+        self.may_write = may_write
+        self.refused = False
+        self.written = False
+
+    def enter(self) -> None:
+        if self.may_write is not None and not self.may_write():
+            self.refused = True
+            raise LeaseEnded("the lease ended before the request was written")
+        self.written = True
+
+
+class _Body(Payload):
+    """A body in memory, written through a gate."""
+
+    def __init__(self, content: bytes, content_type: str, gate: _Gate) -> None:
+        super().__init__(content, content_type=content_type)
+        self._size = len(content)
+        self._gate = gate
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        content: bytes = self._value
+        return content.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        if isinstance(writer, StreamWriter) and (writer.transport is None or writer.transport.is_closing()):
+            raise aiohttp.ClientConnectionResetError("the connection was closed before the request was written")
+        self._gate.enter()
+        await writer.write(self._value)
+
+
+async def _body(data: RequestData | None, gate: _Gate) -> _Body:
+    """JSON, which is cheaper than PTB's form on both ends; multipart for files."""
+    if data is None or not data.contains_files:
+        return _Body(_json(data.parameters if data is not None else {}), "application/json", gate)
+    form = aiohttp.FormData(data.json_parameters)
+    for name, (filename, content, mime_type) in data.multipart_data.items():
+        form.add_field(name, content, filename=filename, content_type=mime_type)
+    parts = form()
+    return _Body(await parts.as_bytes(), parts.content_type, gate)
+
+
+def _json(parameters: object) -> bytes:
+    try:
+        return orjson.dumps(parameters)
+    except orjson.JSONEncodeError:  # half a surrogate pair, a number beyond 64 bits: for Telegram to judge
+        return json.dumps(parameters).encode()
+
+
+def _failure(error: Exception, gate: _Gate, seconds: float) -> TelegramError:
+    """What it means that a request brought no answer."""
+    if gate.refused:
+        return LeaseEnded("the lease ended before the request was written")
+    in_time = not isinstance(error, TimeoutError)
+    text = mask(f"{type(error).__name__}: {error}") if in_time else f"no answer within {seconds:g} s"
+    if not gate.written:
+        return NotWritten(f"not written: {text}" if in_time else f"no connection within {seconds:g} s")
+    return NoAnswer(text) if in_time else NoAnswerInTime(text)
+
+
+def _refusal(status: int, body: bytes) -> TelegramError:
+    """The exception for an answer that isn't a success."""
+    try:
+        answer = orjson.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or not isinstance(description := answer.get("description"), str):
+        return _foreign_refusal(status, body)
+    parameters = answer.get("parameters")
+    hints = parameters if isinstance(parameters, dict) else {}
+    if isinstance(chat := hints.get("migrate_to_chat_id"), int):
+        return ChatMigrated(chat)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        wait = hints.get("retry_after")
+        return Flood(wait if isinstance(wait, (int, float)) and wait > 0 else FLOOD_WAIT)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServerError(f"{description} ({status})", described=True)
+    return _BY_STATUS.get(status, NetworkError)(description)
+
+
+_BY_STATUS: Final[dict[int, type[TelegramError]]] = {
+    HTTPStatus.BAD_REQUEST: BadRequest,
+    HTTPStatus.UNAUTHORIZED: InvalidToken,
+    HTTPStatus.FORBIDDEN: Forbidden,
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.CONFLICT: Conflict,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge,
+}
+
+
+def _foreign_refusal(status: int, body: bytes) -> TelegramError:
+    """A proxy's page, mostly. Its 403 or 404 says nothing about a chat or a token."""
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return TooLarge("Request Entity Too Large")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Flood(FLOOD_WAIT)
+    text = f"status {status}, not from the Bot API: {_excerpt(body)}"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServerError(text, described=False)
+    return BadAnswer(text, status)
+
+
+def _excerpt(body: bytes) -> str:
+    return repr(mask(body[: 2 * _EXCERPT].decode(errors="replace"))[:_EXCERPT])
