@@ -77,7 +77,8 @@ class BotApi:
         seq = self._world.ledger.add(
             request.arrival_ns, bot.id, method.name, chat, params.text("text") or params.text("caption"),
             target=params.integer("message_id") if "message_id" in values else 0, weight=weight,
-            process=headers.get(b"x-telequeue-process", b""), agent=headers.get(b"user-agent", b""), port=request.connection.peer_port,
+            process=headers.get(b"x-telequeue-process", b""), agent=headers.get(b"user-agent", b""),
+            port=request.connection.peer_port,
         )  # fmt: skip
         call = Call(request, bot, method, chat, seq, weight)
         if broken is not None:

@@ -63,11 +63,12 @@ class Client(asyncio.Protocol):
 async def load(url: str, connections: int, seconds: float) -> int:
     """Calls answered within so many seconds."""
     parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 80
     deadline = time.monotonic() + seconds
     clients = []
     for chat in range(1, connections + 1):
         loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(lambda chat=chat: Client(chat, deadline), parts.hostname, parts.port)  # type: ignore[misc]
+        _, client = await loop.create_connection(lambda chat=chat: Client(chat, deadline), host, port)  # type: ignore[misc]
         clients.append(client)
     await asyncio.gather(*(client.done for client in clients))
     return sum(client.answered for client in clients)

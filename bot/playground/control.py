@@ -104,9 +104,7 @@ class Control:
 
     def _state(self, _request: Request, _query: dict[str, str]) -> dict[str, Any]:
         world = self._world
-        default = world.bots.get(int(world.config.token.partition(":")[0] or 0)) or next(
-            iter(world.bots.values()), None
-        )
+        configured = int(world.config.token.partition(":")[0] or 0)
         return {
             "bots": [_describe(bot) for bot in world.bots.values()],
             "default_bot": configured or next(iter(world.bots), 0),

@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
             self._current = request
             try:
                 self._handler(request)
-            except Exception:  # a defect in one answer must not leave its client, or the next one, waiting
+            except Exception:  # noqa: BLE001  a defect in one answer must not leave its client, or the next, waiting
                 _log.exception("a request failed")
                 request.answer(500, b'{"ok":false,"error_code":500,"description":"Internal Server Error"}')
 

@@ -124,7 +124,8 @@ class Ledger:
         kept = raw[:TEXT_KEPT]
         _CALL.pack_into(
             block.rows, row * _ROW, arrival_ns, bot, chat, target, len(block.text), len(kept), len(text),
-            self.methods.add(method), self.processes.add(process.decode("latin-1")), self.agents.add(agent.decode("latin-1")), port, min(weight, 65535),
+            self.methods.add(method), self.processes.add(process.decode("latin-1")),
+            self.agents.add(agent.decode("latin-1")), port, min(weight, 65535),
         )  # fmt: skip
         block.text += kept
         self.end = seq + 1
