@@ -1,0 +1,184 @@
+"""The HTTP API, /api/v1: other services put messages into the queue, and ask what became of them.
+
+Errors are {"error": words} with, at 422, the "field" that is wrong. 503 carries Retry-After: nothing was taken, or
+nobody knows; with an `Idempotency-Key`, or an id of the client's own, the same call may be made again without harm.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bot.access import Access
+from bot.body import BadBody, read_json
+from bot.outbox import Outbox
+from bot.replies import refuse, reply
+from bot.submission import Invalid, Submission, parse_submissions
+from queueing.contract import MessageStatus, Queue, QueueStats
+from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
+from queueing.message import Message, MessageState
+
+MAX_BODY = 4 << 20
+"""Bytes of one call: a thousand messages of Telegram's longest text, 4,096 characters."""
+
+_FULL_RETRY, _AWAY_RETRY = 10, 2
+"""Seconds that a client is asked to wait: for messages to leave, or for Redis to come back."""
+
+
+class Api:
+    """own_bot, own_token: the configured bot. workers: coroutines of each process."""
+
+    def __init__(
+        self, queue: Queue, outbox: Outbox, access: Access, *, own_bot: str, own_token: str, workers: int
+    ) -> None:
+        self._queue = queue
+        self._outbox = outbox
+        self._access = access
+        self._own_bot = own_bot
+        self._own_token = own_token.encode()
+        self._workers = workers
+
+    async def send(self, request: Request) -> Response:
+        """POST /api/v1/messages: one object → 202 {"id", "status", "created_at"}; an array → {"messages": […]}."""
+        client = self._access.client(request)
+        if client is None:
+            return _unauthorized()
+        try:
+            content = await read_json(request, MAX_BODY)
+            submissions = parse_submissions(content, id_prefix=_id_prefix(client, request))
+            messages = [await self._compose(submission) for submission in submissions]
+            await self._outbox.enqueue(messages)
+        except BadBody as error:
+            return refuse(error.status, str(error))
+        except Invalid as error:
+            return refuse(422, str(error), field=error.field)
+        except (QueueFull, QueueUnavailable) as error:
+            return _try_later(error)
+        accepted = await asyncio.gather(*map(self._receipt, messages, submissions))
+        return reply({"messages": accepted} if isinstance(content, list) else accepted[0], 202)
+
+    async def _compose(self, submission: Submission) -> Message:
+        try:
+            message = self._outbox.compose(**submission.arguments, track=True)
+        except MalformedMessage as error:
+            raise submission.invalid(str(error)) from None
+        if submission.bot_token is not None:
+            return dataclasses.replace(message, bot=await self._bot_of(submission, submission.bot_token))
+        return message if submission.bot is None else dataclasses.replace(message, bot=submission.bot)
+
+    async def _bot_of(self, submission: Submission, token: str) -> str:
+        """Keeps the token that came with a message, unless it is known. The configured bot's own cannot be replaced."""
+        bot = token.partition(":")[0]
+        if bot == self._own_bot:
+            if not hmac.compare_digest(token.encode(), self._own_token):
+                raise submission.invalid("bot_token is not the one that this bot is configured with")
+        elif token not in await self._queue.credentials(bot):
+            await self._queue.register(bot, token)
+        return bot
+
+    async def _receipt(self, message: Message, submission: Submission) -> dict[str, object]:
+        """What is said of an accepted message: for an id that may have been given before, what is known of it."""
+        status = await self._known(message.id) if submission.may_repeat else None
+        if status is None:
+            return {"id": message.id, "status": MessageState.PENDING.value, "created_at": _iso(time.time())}
+        return {"id": status.id, "status": status.state.value, "created_at": _iso(status.created_at)}
+
+    async def _known(self, id: str) -> MessageStatus | None:
+        try:
+            return await self._queue.status(id)
+        except QueueUnavailable:
+            return None  # the messages are taken; a 503 now would say the opposite
+
+    async def message(self, request: Request) -> Response:
+        """GET /api/v1/messages/{id}: what became of a message."""
+        if self._access.client(request) is None:
+            return _unauthorized()
+        try:
+            status = await self._queue.status(request.path_params["id"])
+        except QueueUnavailable as error:
+            return _try_later(error)
+        if status is None:
+            return refuse(404, "no message with this id is known; a status is kept for STATUS_TTL after its end")
+        return reply(_status_json(status))
+
+    async def queue(self, request: Request) -> Response:
+        """GET /api/v1/queue: how many messages are where, and who works on them."""
+        if self._access.client(request) is None:
+            return _unauthorized()
+        try:
+            stats = await self._queue.stats()
+        except QueueUnavailable as error:
+            return _try_later(error)
+        return reply(self._stats_json(stats))
+
+    def _stats_json(self, stats: QueueStats) -> dict[str, object]:
+        return {
+            "queue_depth": stats.depth,
+            "total_processed": stats.processed,
+            "workers_per_process": self._workers,
+            "total_workers": sum(process.workers for process in stats.processes),
+            "by_state": {
+                "ready": stats.ready,
+                "waiting": stats.waiting,
+                "scheduled": stats.scheduled,
+                "inflight": stats.inflight,
+                "dead": stats.dead,
+            },
+            "oldest_age": stats.oldest_age,
+            "backend": self._queue.backend,
+            "processes": [dataclasses.asdict(process) for process in stats.processes],
+        }
+
+
+def _unauthorized() -> Response:
+    return refuse(
+        401, "send a key of API_KEYS as `Authorization: Bearer KEY`; without API_KEYS only loopback is served"
+    )
+
+
+def _try_later(error: QueueFull | QueueUnavailable) -> Response:
+    if isinstance(error, QueueFull):
+        return refuse(503, f"the queue is full: {error}", retry_after=_FULL_RETRY)
+    return refuse(503, "the queue's server does not answer", retry_after=_AWAY_RETRY)
+
+
+def _id_prefix(client: str, request: Request) -> str | None:
+    """From an `Idempotency-Key`, ids that are the same whenever this client gives that key again."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    return "k-" + hashlib.sha256(orjson.dumps([client, key])).hexdigest()[:32]
+
+
+def _status_json(status: MessageStatus) -> Mapping[str, object]:
+    return {
+        "id": status.id,
+        "status": status.state.value,
+        "bot": status.bot,
+        "chat_id": status.chat,
+        "created_at": _iso(status.created_at),
+        "sent_at": None if status.sent_at is None else _iso(status.sent_at),
+        "attempts": status.attempts,
+        "telegram_message_id": _message_id(status.result),
+        "error": status.error,
+    }
+
+
+def _message_id(result: str | None) -> int | None:
+    """The number in an acknowledgement; methods that send no message have another result."""
+    try:
+        value = orjson.loads(result or "null")
+    except orjson.JSONDecodeError:
+        return None
+    return value if type(value) is int else None
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,242 @@
+"""The one composition root: makes the parts of a process, starts them in order, and stops them in the opposite one."""
+
+import asyncio
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from telegram.ext import ApplicationBuilder
+
+from bot.access import Access
+from bot.api import Api
+from bot.handlers import add_handlers
+from bot.identity import Identity, own_get_me, shared_get_me
+from bot.intake import AnyApplication, Intake, IntakeApplication
+from bot.labels import METHODS, REASONS
+from bot.leadership import Election, FileSeat, RedisSeat, Seat
+from bot.outbox import Outbox
+from bot.polling import Poller, serve_webhook
+from bot.queued_bot import GetMeCache, QueuedBot
+from bot.sender import Sender
+from bot.settings import Settings
+from bot.store import connect, leader_key
+from bot.transport import AiohttpRequest
+from bot.updates import MemoryUpdateLog, RedisUpdateLog, UpdateLog
+from bot.webhook import Webhook
+from monitoring.health import Health
+from monitoring.journal import journal
+from monitoring.metrics import Metrics
+from monitoring.snapshot import Snapshot
+from queueing.contract import Queue
+from queueing.errors import QueueError
+from queueing.events import Event
+from queueing.maintenance import Maintenance
+from queueing.memory_queue import MemoryQueue
+from queueing.redis_queue import RedisQueue
+from queueing.retry import RetryPolicy
+from queueing.worker import Worker
+
+_logger = logging.getLogger(__name__)
+
+WEBHOOK_PATH = "/telegram/webhook"
+
+_SHOW_WORKERS_EVERY = 1.0
+_WATCH_EVERY = 5.0
+_REGISTER_AGAIN = 1.0
+_EMPTYING = 5.0
+"""Seconds that a queue within this process gets to empty itself, since what it holds ends with it."""
+
+
+class Runtime:
+    """All that one process runs. Started on the event loop of the process, after any fork.
+
+    `start` returns whether or not Redis and Telegram answer; `health` tells when they do. Raises RuntimeError when
+    no token is set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.telegram_token is None:
+            raise RuntimeError("TELEGRAM_TOKEN is not set; `telequeue up` runs against a local stand-in without it")
+        self._settings = settings
+        self._token = settings.telegram_token.get_secret_value()
+        self._bot_id = self._token.partition(":")[0]
+        self._stack = AsyncExitStack()
+        self._redis = connect(settings.redis_dsn, settings.redis_timeout) if settings.use_redis_queue else None
+        self._queue = _make_queue(settings, self._bot_id)
+        self._request = AiohttpRequest(settings.send_timeout)
+        self.metrics = Metrics(self._queue.backend, REASONS, METHODS)
+        self.snapshot = Snapshot(self._queue)
+        self._worker = self._make_worker()
+        self._maintenance = Maintenance(self._queue, self._observe)
+        outbox = Outbox(self._queue, self._observe, self._bot_id)
+        get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
+        self._application = self._make_application(outbox, get_me)
+        self._intake = Intake(self._application, self._make_update_log())
+        self._seat = self._make_seat()
+        self._election = Election(self._seat, self._lead)
+        may_ask = self._seat.held if self._redis is not None else lambda: True
+        self._identity = Identity(self._application.initialize, get_me, may_ask)
+        self._known = asyncio.Event()
+        secret = settings.webhook_secret
+        self.webhook = Webhook(
+            self._intake, None if secret is None else secret.get_secret_value(), self.metrics.count_update
+        )
+        self.api = self._make_api(outbox)
+        self.health = Health(self._queue, self.snapshot, self._worker, lambda: self._identity.problem)
+
+    def _make_worker(self) -> Worker:
+        settings = self._settings
+        sender = Sender(
+            self._queue,
+            api_url=settings.telegram_api_url,
+            send_timeout=settings.send_timeout,
+            request=self._request,
+        )
+        policy = RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_max)
+        return Worker(self._queue, sender.deliver, workers=settings.queue_workers, policy=policy, observe=self._observe)
+
+    def _make_application(self, outbox: Outbox, get_me: GetMeCache) -> AnyApplication:
+        bot = QueuedBot(
+            self._token,
+            api_url=self._settings.telegram_api_url,
+            outbox=outbox,
+            request=self._request,
+            get_me_cache=get_me,
+        )
+        builder = ApplicationBuilder().application_class(IntakeApplication).bot(bot).updater(None).job_queue(None)
+        application = builder.build()
+        add_handlers(application, self._queue.stats)
+        return application
+
+    def _make_update_log(self) -> UpdateLog:
+        return MemoryUpdateLog() if self._redis is None else RedisUpdateLog(self._redis, self._bot_id)
+
+    def _make_seat(self) -> Seat:
+        if self._redis is not None:
+            return RedisSeat(self._redis, leader_key(self._bot_id))
+        return FileSeat(Path(tempfile.gettempdir()) / f"telequeue-{os.getuid()}-{self._bot_id}.lock")
+
+    def _make_api(self, outbox: Outbox) -> Api:
+        keys = {name: key.get_secret_value() for name, key in self._settings.api_keys.items()}
+        return Api(
+            self._queue,
+            outbox,
+            Access(keys),
+            own_bot=self._bot_id,
+            own_token=self._token,
+            workers=self._settings.queue_workers,
+        )
+
+    def _observe(self, event: Event, /) -> None:
+        self.metrics(event)
+        journal(event)
+
+    async def start(self) -> None:
+        """Starts everything. What a part needs to be stopped for comes before it, and so is stopped after it."""
+        if self._redis is not None:
+            self._stack.push_async_callback(self._redis.aclose)
+        await self._begin(self._queue.start, self._queue.close)
+        self._stack.push_async_callback(self._request.shutdown)
+        self._stack.push_async_callback(self._application.shutdown)
+        await self._begin(self._maintenance.start, self._maintenance.stop)
+        await self._begin(self._worker.start, self._worker.stop)
+        if self._redis is None:
+            self._stack.push_async_callback(self._empty)
+        self._repeat(_SHOW_WORKERS_EVERY, self._show_workers)
+        self._repeat(_WATCH_EVERY, self.health.watch)
+        self._stack.push_async_callback(self._stop_application)
+        self._in_background(self._come_up(), "come-up")
+        await self._begin(self._election.start, self._election.stop)
+
+    async def stop(self) -> None:
+        """Stops everything, so that nothing is lost: first what brings updates, then the handlers that run, then, once
+        nothing new can come, the workers with the sends in their hands, and last what all of those need."""
+        await self._stack.aclose()
+
+    async def _begin(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
+        await start()
+        self._stack.push_async_callback(stop)
+
+    def _in_background(self, work: Awaitable[None], name: str) -> None:
+        task = asyncio.ensure_future(work)
+        task.set_name(name)
+        self._stack.push_async_callback(_end, task)
+
+    def _repeat(self, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
+        async def repeatedly() -> None:
+            while True:
+                await action()
+                await asyncio.sleep(seconds)
+
+        self._in_background(repeatedly(), action.__name__)
+
+    async def _show_workers(self) -> None:
+        self.metrics.show_workers(self._worker.workers, self._worker.busy)
+
+    async def _come_up(self) -> None:
+        """What needs Redis and Telegram: however long they are away."""
+        await self._register()
+        await self._identity.learn()
+        await self._application.start()
+        self._known.set()
+
+    async def _register(self) -> None:
+        while True:
+            try:
+                return await self._queue.register(self._bot_id, self._token)
+            except QueueError as error:
+                _logger.error("waiting for the queue's server: %s", error)
+            await asyncio.sleep(_REGISTER_AGAIN)
+
+    async def _lead(self) -> None:
+        """The duty of the process that holds the seat."""
+        await self._known.wait()
+        settings, bot = self._settings, self._application.bot
+        if settings.webhook_url and settings.webhook_secret:
+            url = settings.webhook_url + WEBHOOK_PATH
+            await serve_webhook(bot, url, settings.webhook_secret.get_secret_value(), settings.allowed_updates)
+        else:
+            poller = Poller(
+                bot, self._request, self._intake, self._seat.held, settings.allowed_updates, self.metrics.count_update
+            )
+            await poller.run()
+
+    async def _stop_application(self) -> None:
+        if self._application.running:
+            await self._application.stop()
+
+    async def _empty(self) -> None:
+        """Lets the workers send what a queue within this process holds, for a while."""
+        ends = time.monotonic() + _EMPTYING
+        while True:
+            depth = (await self._queue.stats()).depth
+            if not depth or time.monotonic() > ends:
+                break
+            await asyncio.sleep(0.05)
+        if depth:
+            _logger.error("%d messages end unsent with this process; USE_REDIS_QUEUE=true would keep them", depth)
+
+
+def _make_queue(settings: Settings, bot_id: str) -> Queue:
+    if not settings.use_redis_queue:
+        return MemoryQueue(workers=settings.queue_workers, status_ttl=settings.status_ttl, queue_max=settings.queue_max)
+    return RedisQueue(
+        settings.redis_dsn,
+        workers=settings.queue_workers,
+        lease_seconds=settings.lease_seconds,
+        status_ttl=settings.status_ttl,
+        queue_max=settings.queue_max,
+        default_bot=bot_id,
+        timeout=settings.redis_timeout,
+    )
+
+
+async def _end(task: "asyncio.Future[None]") -> None:
+    task.cancel()
+    for result in await asyncio.gather(task, return_exceptions=True):
+        if isinstance(result, Exception):
+            _logger.error("a background task had failed", exc_info=result)

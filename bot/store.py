@@ -1,0 +1,48 @@
+"""What the processes of one bot share in Redis beside the queue: handled updates, the leader, who the bot is.
+
+| key                   | type   | holds                                                      | TTL           |
+|-----------------------|--------|------------------------------------------------------------|---------------|
+| {Q}:update:BOT:ID     | string | a lock: some process is handling this update               | 15 s, renewed |
+| {Q}:updates:BOT:BLOCK | bitmap | a bit for each update of a block of 4,096 that was handled | 25 h          |
+| {Q}:leader:BOT        | string | a lock: the process that polls, or has set the webhook     | 3 s, renewed  |
+| {Q}:me:BOT            | string | getMe's answer (JSON)                                      | 24 h          |
+
+Q is `telegram_messages`; the hash tag puts them into the queue's cluster slot. The queue's own keys: queueing/keys.py.
+"""
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+
+_TAG = "{telegram_messages}"
+
+
+def update_key(bot: str, update_id: int) -> str:
+    return f"{_TAG}:update:{bot}:{update_id}"
+
+
+def updates_key(bot: str, block: int) -> str:
+    return f"{_TAG}:updates:{bot}:{block}"
+
+
+def leader_key(bot: str) -> str:
+    return f"{_TAG}:leader:{bot}"
+
+
+def me_key(bot: str) -> str:
+    return f"{_TAG}:me:{bot}"
+
+
+def connect(redis_url: str, timeout: float) -> "Redis":
+    """A client for the keys above. `timeout`: seconds for which an answer is awaited.
+
+    It tries again once, for the connections that a restarted server left dead. Everything asked here may run twice;
+    a lock whose reply was lost only keeps its place until it expires.
+    """
+    return Redis.from_url(
+        redis_url,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        client_name="telequeue-bot",
+    )

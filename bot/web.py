@@ -1,0 +1,109 @@
+"""The web server's application, `bot.web:app`. Whatever has a socket, a task or a thread is made in the lifespan, that
+is in the process that serves: gunicorn imports this module before it forks."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypedDict, cast
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bot.replies import refuse, reply
+from bot.runtime import WEBHOOK_PATH, Runtime
+from bot.settings import Settings, load_settings
+from monitoring.health import Report
+
+
+class State(TypedDict):
+    runtime: Runtime
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """The application; without `settings` it reads them from the environment when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[State]:
+        runtime = Runtime(settings or load_settings())
+        try:
+            await runtime.start()
+            yield {"runtime": runtime}
+        finally:
+            await runtime.stop()
+
+    return Starlette(
+        routes=_routes(), lifespan=lifespan, exception_handlers={HTTPException: _http_error, 500: _mistake}
+    )
+
+
+def _routes() -> list[Route]:
+    return [
+        Route(WEBHOOK_PATH, _webhook, methods=["POST"]),
+        Route("/api/v1/messages", _send, methods=["POST"]),
+        Route("/api/v1/messages/send", _send, methods=["POST"]),
+        Route("/api/v1/messages/{id}", _message, methods=["GET"]),
+        Route("/api/v1/queue", _queue, methods=["GET"]),
+        Route("/health/live", _live, methods=["GET"]),
+        Route("/health/ready", _ready, methods=["GET"]),
+        Route("/health", _health, methods=["GET"]),
+        Route("/metrics", _metrics, methods=["GET"]),
+    ]
+
+
+def _runtime(request: Request) -> Runtime:
+    return cast(Runtime, request.state.runtime)
+
+
+async def _webhook(request: Request) -> Response:
+    return await _runtime(request).webhook.receive(request)
+
+
+async def _send(request: Request) -> Response:
+    return await _runtime(request).api.send(request)
+
+
+async def _message(request: Request) -> Response:
+    return await _runtime(request).api.message(request)
+
+
+async def _queue(request: Request) -> Response:
+    return await _runtime(request).api.queue(request)
+
+
+async def _live(request: Request) -> Response:
+    return _report(_runtime(request).health.live())
+
+
+async def _ready(request: Request) -> Response:
+    return _report(await _runtime(request).health.ready())
+
+
+async def _health(request: Request) -> Response:
+    health = _runtime(request).health
+    return _report(Report({**health.live().checks, **(await health.ready()).checks}))
+
+
+def _report(report: Report) -> Response:
+    return reply(report.as_json(), 200 if report.healthy else 503)
+
+
+async def _metrics(request: Request) -> Response:
+    runtime = _runtime(request)
+    return Response(await runtime.metrics.page(runtime.snapshot), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = refuse(error.status_code, error.detail)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _mistake(_request: Request, _error: Exception) -> Response:
+    return refuse(500, "a mistake inside telequeue; its log says more")
+
+
+app = create_app()

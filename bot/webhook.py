@@ -1,0 +1,74 @@
+"""POST /telegram/webhook: Telegram's updates, answered with 200 once they are safe.
+
+| answer | when                                                                                                    |
+|--------|---------------------------------------------------------------------------------------------------------|
+| 200    | handled; or handled before; or of no use for ever: a handler's own mistake, a shape that PTB can't read. |
+|        | Telegram holds up the chat until it gets a 2xx, so an update that no repetition would help ends here    |
+| 400    | no JSON object, or no update_id: that is not Telegram's, and nothing of a chat waits for it             |
+| 401    | the secret is wrong or missing. Without WEBHOOK_SECRET nothing is accepted                              |
+| 413    | more than 1 MiB                                                                                         |
+| 503    | another process is handling this very update; or the queue does not take what the handlers send; or the |
+|        | bot is not known yet. Telegram gives the update again                                                   |
+"""
+
+import hmac
+import time
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bot.body import BadBody, read_json
+from bot.intake import Intake, Taken
+from bot.replies import refuse, reply
+
+MAX_BODY = 1 << 20
+"""Bytes. Telegram's updates are a few kilobytes."""
+
+_MAX_UPDATE_ID = 2**63 - 1
+_HEADER = "x-telegram-bot-api-secret-token"
+_RETRY_AFTER = 1
+"""Seconds after which Telegram may try again; it honours the header."""
+
+CountUpdate = Callable[[str, float], None]
+"""Hears of each answer: its result, one of monitoring.metrics.WEBHOOK_RESULTS, and how long it took in seconds."""
+
+
+class Webhook:
+    """secret: what Telegram must send along; None: nothing is accepted."""
+
+    def __init__(self, intake: Intake, secret: str | None, count: CountUpdate) -> None:
+        self._intake = intake
+        self._secret = None if secret is None else secret.encode()
+        self._count = count
+
+    async def receive(self, request: Request) -> Response:
+        started = time.monotonic()
+        result, response = await self._answer(request)
+        self._count(result, time.monotonic() - started)
+        return response
+
+    async def _answer(self, request: Request) -> tuple[str, Response]:
+        if not self._authorized(request):
+            return "unauthorized", refuse(401, "the secret is wrong or missing")
+        try:
+            fields = await read_json(request, MAX_BODY)
+        except BadBody as error:
+            return "too_large" if error.status == 413 else "malformed", refuse(error.status, str(error))
+        update_id = fields.get("update_id") if isinstance(fields, dict) else None
+        if type(update_id) is not int or not 0 <= update_id <= _MAX_UPDATE_ID:
+            return "malformed", refuse(400, "this is no update: it has no whole number update_id", field="update_id")
+        taken = await self._intake.take(update_id, fields)
+        return taken.value, _response(taken)
+
+    def _authorized(self, request: Request) -> bool:
+        given = request.headers.get(_HEADER, "").encode()
+        return self._secret is not None and hmac.compare_digest(given, self._secret)
+
+
+def _response(taken: Taken) -> Response:
+    if taken is Taken.BUSY:
+        return refuse(503, "another process is handling this update", retry_after=_RETRY_AFTER)
+    if taken is Taken.UNAVAILABLE:
+        return refuse(503, "the update cannot be handled now", retry_after=_RETRY_AFTER)
+    return reply({"ok": True})

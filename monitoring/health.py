@@ -1,0 +1,92 @@
+"""Whether this process is alive, and whether it can work.
+
+*Live* means that the event loop answers; whoever finds it wanting should restart the process.
+
+*Ready* means that the process can take an update or a message and do something about it:
+
+queue:   its server answers now.
+bot:     it is known who the bot is (getMe answered once, to this process or to another that shares Redis).
+workers: all coroutines run, the queue was asked for work within the lease time, and work is being taken: messages that
+         could leave, none in any hand and none confirmed for ten seconds, is a queue that stands still.
+
+A Telegram outage alone makes no process unready, once the bot is known: the queue goes on taking messages, and taking
+all processes out of rotation would lose updates and help nobody.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from monitoring.snapshot import Snapshot
+from queueing.contract import Queue, QueueStats
+from queueing.worker import Worker
+
+OK = "ok"
+
+_STANDSTILL = 10.0
+"""Seconds without progress, with work due, after which the workers count as stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """checks: what was looked at → "ok", or what is wrong with it in words."""
+
+    checks: Mapping[str, str]
+
+    @property
+    def healthy(self) -> bool:
+        return all(finding == OK for finding in self.checks.values())
+
+    def as_json(self) -> dict[str, object]:
+        """{"status": "ok" | "failing", "checks": {name: "ok" | words}}"""
+        return {"status": OK if self.healthy else "failing", "checks": dict(self.checks)}
+
+
+class Health:
+    """Answers for one process. bot_problem: why it is not known who the bot is, in words; None when it is."""
+
+    def __init__(self, queue: Queue, snapshot: Snapshot, worker: Worker, bot_problem: Callable[[], str | None]) -> None:
+        self._queue = queue
+        self._snapshot = snapshot
+        self._worker = worker
+        self._bot_problem = bot_problem
+        self._moved_at = time.monotonic()
+        self._processed = -1
+
+    def live(self) -> Report:
+        return Report({"event_loop": OK})
+
+    async def ready(self) -> Report:
+        stats = await self.watch()
+        return Report(
+            {
+                "queue": OK if stats is not None else "the queue's server (Redis) does not answer",
+                "bot": self._bot_problem() or OK,
+                "workers": self._workers_problem() or OK,
+            }
+        )
+
+    async def watch(self) -> QueueStats | None:
+        """Looks at whether the queue moves; to be called every few seconds, so that a standstill is noticed."""
+        stats = await self._snapshot.read()
+        if stats is None or not _due(stats) or stats.inflight > 0 or stats.processed != self._processed:
+            self._moved_at = time.monotonic()
+        if stats is not None:
+            self._processed = stats.processed
+        return stats
+
+    def _workers_problem(self) -> str | None:
+        if not self._worker.running:
+            return "worker coroutines have ended"
+        if not self._worker.available:
+            return "the workers wait for the queue's server"
+        if self._queue.remaining() <= 0:
+            return "the queue was not asked for work within the lease time"
+        if time.monotonic() - self._moved_at > _STANDSTILL:
+            return f"work is due, but nothing was taken for {_STANDSTILL:.0f} s"
+        return None
+
+
+def _due(stats: QueueStats) -> bool:
+    """Whether something surely could leave now. With many lanes waiting for a time, `ready` is only an estimate."""
+    return stats.ready > 0 and stats.waiting == 0

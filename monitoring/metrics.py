@@ -1,0 +1,176 @@
+"""The metrics of CONTRACT.md, from the queue's events, for Prometheus.
+
+Under gunicorn each process writes its numbers into files below PROMETHEUS_MULTIPROC_DIR, and whichever process is
+scraped adds up all of them: counters and histograms of processes that ended stay in the sum, so that no counter ever
+goes back; gauges are of the live ones (`livesum`; gunicorn's `child_exit` removes the others). Without that variable
+the numbers are this process's. How deep the queue is, is asked of the queue itself at each scrape.
+
+Labels come from fixed sets; a value outside its set, which some program may have put into a message, counts as "other".
+"""
+
+import asyncio
+import os
+from collections.abc import Collection, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from monitoring.snapshot import Snapshot
+from queueing.contract import QueueStats
+from queueing.events import Acked, Buried, Claimed, Enqueued, Event, Reaped, Released
+from queueing.message import Message, Priority
+
+WEBHOOK_RESULTS = (
+    "handled",
+    "duplicate",
+    "busy",
+    "failed",
+    "unauthorized",
+    "malformed",
+    "too_large",
+    "unavailable",
+)
+"""What can become of an update: the values of `webhook_updates_total{result}`, polled updates included."""
+
+OTHER = "other"
+
+_WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+_CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """One a process. Is an Observer of the queue's events; the rest is told through its methods.
+
+    backend: the queue's, `redis` or `memory`.
+    reasons: the classes of failures that are shown as such.
+    methods: the Bot API's methods, in their usual spelling; Telegram takes them in any case.
+    """
+
+    def __init__(self, backend: str, reasons: Collection[str], methods: Collection[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._backend = backend
+        self._reasons = frozenset(reasons)
+        self._methods = {method.lower(): method for method in methods}
+        by_priority = ("backend", "priority")
+        self._enqueued = self._counter("messages_enqueued", "Messages that this stack put into the queue.", by_priority)
+        self._sent = self._counter("messages_sent", "Messages that Telegram confirmed.", by_priority)
+        self._retried = self._counter("messages_retried", "Attempts that will be repeated.", ("reason",))
+        self._dead = self._counter("messages_dead", "Messages that went to the dead letters.", ("reason",))
+        self._uncertain = self._counter("messages_uncertain", "Attempts of which nobody knows whether they arrived.")
+        self._recovered = self._counter("lease_recoveries", "Messages taken over from dead processes.")
+        self._updates = self._counter("webhook_updates", "Updates from Telegram, by what became of them.", ("result",))
+        self._delivery = self._histogram("delivery_seconds", "From acceptance to confirmation.", _WAITS, ("priority",))
+        self._pickup = self._histogram("pickup_seconds", "From acceptance to a worker's hands.", _WAITS)
+        self._send = self._histogram("send_seconds", "One attempt that was confirmed.", _CALLS, ("method",))
+        self._update = self._histogram("webhook_seconds", "One update, from its first byte to the answer.", _CALLS)
+        self._workers = self._gauge("workers", "Worker coroutines.")
+        self._busy = self._gauge("workers_busy", "Worker coroutines with a message in hand.")
+        self._processes = self._gauge("processes", "Processes.")
+        self._show_zeros()
+
+    def _counter(self, name: str, help: str, labels: Iterable[str] = ()) -> Counter:
+        return Counter(f"telequeue_{name}", help, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help: str, buckets: Iterable[float], labels: Iterable[str] = ()) -> Histogram:
+        return Histogram(f"telequeue_{name}", help, labels, registry=self.registry, buckets=tuple(buckets))
+
+    def _gauge(self, name: str, help: str) -> Gauge:
+        return Gauge(f"telequeue_{name}", help, registry=self.registry, multiprocess_mode="livesum")
+
+    def _show_zeros(self) -> None:
+        """A series that appears with its first increment hides that increment from `rate()`."""
+        for priority in Priority:
+            self._enqueued.labels(self._backend, priority.value)
+            self._sent.labels(self._backend, priority.value)
+        for result in WEBHOOK_RESULTS:
+            self._updates.labels(result)
+
+    def __call__(self, event: Event, /) -> None:
+        match event:
+            case Enqueued(message):
+                self._enqueued.labels(self._backend, message.priority.value).inc()
+            case Claimed(_, waited):
+                self._pickup.observe(waited)
+            case Acked(message, took, since_accepted):
+                self._count_sent(message, took, since_accepted)
+            case Released(_, reason, _, _, uncertain):
+                self._uncertain.inc(uncertain)
+                if reason is not None:
+                    self._retried.labels(self._reason(reason)).inc()
+            case Buried(_, reason, _, uncertain):
+                self._uncertain.inc(uncertain)
+                self._dead.labels(self._reason(reason)).inc()
+            case Reaped(_, recovered):
+                self._uncertain.inc(recovered)
+                self._recovered.inc(recovered)
+
+    def _count_sent(self, message: Message, took: float, since_accepted: float) -> None:
+        self._sent.labels(self._backend, message.priority.value).inc()
+        self._delivery.labels(message.priority.value).observe(since_accepted)
+        method = self._methods.get(str(message.body.get("method", "sendMessage")).lower(), OTHER)
+        self._send.labels(method).observe(took)
+
+    def _reason(self, reason: str) -> str:
+        return reason if reason in self._reasons else OTHER
+
+    def count_update(self, result: str, seconds: float) -> None:
+        """An update, or what was posted in its place, was answered. `result`: one of WEBHOOK_RESULTS."""
+        self._updates.labels(result).inc()
+        self._update.observe(seconds)
+
+    def show_workers(self, workers: int, busy: int) -> None:
+        """How many coroutines this process has, and how many of them have a message in hand."""
+        self._processes.set(1)
+        self._workers.set(workers)
+        self._busy.set(busy)
+
+    async def page(self, snapshot: Snapshot) -> bytes:
+        """The text for one scrape: what the processes counted, and what the queue says of itself."""
+        stats = await snapshot.read()
+        shown = CollectorRegistry()
+        shown.register(QueueGauges(snapshot.backend, stats))
+        shown.register(_all_processes() if _several_processes() else _Forwarded(self.registry))
+        return await asyncio.to_thread(generate_latest, shown)
+
+
+def _several_processes() -> bool:
+    return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+
+
+def _all_processes() -> Collector:
+    return MultiProcessCollector(None)  # type: ignore[no-untyped-call]  # the library has no annotation here
+
+
+class _Forwarded(Collector):
+    """All of another registry's metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        return self._registry.collect()
+
+
+class QueueGauges(Collector):
+    """What the queue says of itself. stats: None while its server does not answer; then only `redis_up` is shown."""
+
+    def __init__(self, backend: str, stats: QueueStats | None) -> None:
+        self._backend = backend
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        if self._backend == "redis":
+            up = float(self._stats is not None)
+            yield GaugeMetricFamily("telequeue_redis_up", "Whether Redis answers (1) or not (0).", up)
+        if self._stats is not None:
+            yield self._depth(self._stats)
+            age = self._stats.oldest_age or 0.0
+            yield GaugeMetricFamily("telequeue_oldest_message_age_seconds", "Age of the oldest message waiting.", age)
+
+    def _depth(self, stats: QueueStats) -> Metric:
+        depth = GaugeMetricFamily("telequeue_queue_depth", "Messages in the queue, by state.", labels=["state"])
+        for state in ("ready", "waiting", "scheduled", "inflight", "dead"):
+            depth.add_metric([state], getattr(stats, state))
+        return depth
