@@ -1,0 +1,57 @@
+"""A client of our own HTTP API, for the command line."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from bot.settings import Settings
+
+_TIMEOUT = 15.0  # seconds; above REDIS_TIMEOUT, so that the server's own words for "Redis does not answer" arrive
+
+
+class Unreachable(Exception):
+    """Nobody answers, or no telequeue does; str() is one line."""
+
+
+def base_url(settings: Settings) -> str:
+    """Where our own server listens, as seen from this machine."""
+    host, port = settings.address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  the address of all is none to call
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def first_key(settings: Settings) -> str | None:
+    """Any of API_KEYS will do."""
+    return next((key.get_secret_value() for key in settings.api_keys.values()), None)
+
+
+def call(base: str, path: str, *, body: object = None, key: str | None = None) -> tuple[int, Any]:
+    """GET, or POST with a body → (status, the JSON of the answer). Raises Unreachable."""
+    headers = {"Accept": "application/json"}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(base + path, data, headers)  # noqa: S310  click checked that it is http(s)
+    # No proxy: this is nearly always loopback, and the API takes proxied requests for strangers.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_TIMEOUT) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, _json_or_text(error)
+    except ValueError:
+        raise Unreachable(f"{base} answers, but not as telequeue does") from None
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        raise Unreachable(f"{base} does not answer ({getattr(reason, 'strerror', None) or reason})") from None
+
+
+def _json_or_text(error: urllib.error.HTTPError) -> Any:
+    text = error.read().decode(errors="replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"error": text.strip()[:200] or error.reason}

@@ -1,0 +1,137 @@
+"""What gunicorn is told to be here: its settings, its log, its processes. gunicorn.conf.py names these."""
+
+import atexit
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import structlog
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+
+from bot.children import end_with_parent
+from bot.settings import Settings, SettingsError, exit_with, load_settings
+from monitoring.logs import mask
+
+_HTTP_GRACE = 5  # seconds that requests under way have to end: none here waits for a send
+
+_log = structlog.get_logger(__name__)
+_running: Settings | None = None
+_metrics: str | None = None
+
+
+def settings_of_master() -> Settings:
+    """The settings to start or to reload with.
+
+    At a start a bad value ends the program with one line and exit code 2. At a reload (SIGHUP) it is logged, and what
+    has been running goes on: a slip in `.env` must not take a working service down.
+    """
+    global _running
+    try:
+        settings = load_settings()
+        if settings.telegram_token is None:
+            raise SettingsError(
+                "TELEGRAM_TOKEN is not set: expected the bot's token; "
+                "without one, `telequeue up` runs against a local Telegram stand-in"
+            )
+    except SettingsError as error:
+        if _running is None:
+            exit_with(str(error))
+        _log.error("reload refused, the settings stay as they were", reason=str(error))
+        return _running
+    _running = settings
+    return settings
+
+
+def own_metrics_directory() -> None:
+    """Sets PROMETHEUS_MULTIPROC_DIR to a fresh directory of this master, removed when it exits.
+
+    Files of an earlier run would be added to the counters of this one. Where the variable is set already, the
+    directory is made inside. To be called before prometheus_client is imported, which looks at the variable then.
+    """
+    global _metrics
+    if _metrics:
+        return  # a reload
+    master = os.getpid()
+    parent = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if parent:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+    _metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="telequeue-metrics-", dir=parent)
+
+    def remove(directory: str) -> None:
+        # the processes inherit this, and theirs is not the last look
+        if os.getpid() == master:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(remove, _metrics)
+
+
+def graceful_seconds(settings: Settings) -> int:
+    """How long a stopping process may take: requests end, sends in flight end, their settlements reach Redis."""
+    return round(_HTTP_GRACE + settings.send_timeout + 2 * settings.redis_timeout + 2)
+
+
+def announce(settings: Settings) -> None:
+    """Logs, once for all processes, which bot and which queue this is."""
+    queue = mask(settings.redis_dsn) if settings.use_redis_queue else "in-process"
+    _log.info("starting", bot=settings.bot_id, queue=queue, processes=settings.web_concurrency, bind=settings.bind)
+
+
+class Log(Logger):  # type: ignore[misc]
+    """gunicorn's lines, sent where all others go."""
+
+    def setup(self, cfg: Any) -> None:
+        self.cfg = cfg
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.loglevel = logging.getLogger().level
+        self._access_log_enabled = False
+
+
+class Process(UvicornWorker):  # type: ignore[misc]
+    """One of the processes: uvicorn under gunicorn."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012  the parent's own name and form
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "server_header": False,
+        # The API judges by the peer's real address and by X-Forwarded-For as it came.
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": _HTTP_GRACE,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        logger = logging.getLogger("uvicorn.error")
+        level = logger.level
+        super().__init__(*args, **kwargs)
+        # The parent gives it gunicorn's handlers, of which there are none, and gunicorn's level.
+        logger.handlers = []
+        logger.propagate = True
+        logger.setLevel(level)
+
+    def init_process(self) -> None:
+        # Without its master a process would keep the address, and nobody would replace it.
+        end_with_parent(signal.SIGTERM)
+        if os.getppid() != self.ppid:
+            sys.exit(0)
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        # With the settings that the master has checked: a process that is replaced while somebody edits `.env` must
+        # neither fail nor differ from its siblings.
+        from bot.web import create_app  # imported only after PROMETHEUS_MULTIPROC_DIR is set
+
+        self.wsgi = create_app(_running)
+
+    def handle_exit(self, _number: int, _frame: FrameType | None) -> None:
+        """SIGQUIT, which gunicorn sends when it is interrupted: drain, as for SIGTERM. uvicorn would ignore it."""
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,31 @@
+"""Production: `.venv/bin/gunicorn`, with no argument, in the checkout. The variables are in .env.example."""
+
+from bot import server
+from monitoring.logs import configure_logging
+
+settings = server.settings_of_master()
+configure_logging(settings.log_level, settings.log_format)
+server.own_metrics_directory()
+
+wsgi_app = "bot.web:app"
+worker_class = server.Process
+logger_class = server.Log
+bind = settings.bind
+workers = settings.web_concurrency
+preload_app = True  # the processes share what is imported: less memory, a quicker start
+control_socket_disable = True  # nobody needs it, and two masters would fight for its path
+
+keepalive = 75  # longer than a proxy keeps an idle connection (nginx: 60 s), or it would write into a closing one
+graceful_timeout = server.graceful_seconds(settings)
+# A stopping process no longer reports to its master. It must not be taken for a hung one while it drains.
+timeout = max(30, 2 * graceful_timeout)
+
+
+def when_ready(_arbiter):
+    server.announce(settings)
+
+
+def child_exit(_arbiter, worker):
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)
