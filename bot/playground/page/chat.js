@@ -21,6 +21,15 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// What has not changed is not drawn again: a keyboard's focus must survive the regular look at the state.
+const drawn = new Map();
+function isDrawn(id, content) {
+  const now = JSON.stringify(content);
+  const same = drawn.get(id) === now;
+  drawn.set(id, now);
+  return same;
+}
+
 // --- what is there
 
 async function refresh() {
@@ -71,6 +80,7 @@ function drawCommands() {
   const commands = currentBot()?.commands ?? [];
   const keyboard = [...state.entries.values()].findLast((entry) => entry.keyboard)?.keyboard ?? [];
   const texts = [...keyboard.flat().map((text) => [text, ""]), ...commands.map((c) => [`/${c.command}`, c.description])];
+  if (isDrawn("commands", texts)) return;
   $("commands").replaceChildren(
     ...texts.map(([text, title]) => element("button", { type: "button", title, onclick: () => write(text) }, text)),
   );
@@ -81,6 +91,7 @@ function nameOf(chat) {
 }
 
 function drawChats() {
+  if (isDrawn("chats", [state.chats, state.chat, [...state.unread], [...state.last]])) return;
   $("chats").replaceChildren(
     ...state.chats.map((chat) => {
       const unread = state.unread.get(chat.id) ?? 0;
@@ -300,6 +311,8 @@ function arrived(entry) {
 }
 
 function changed(entry) {
+  if (!entry.deleted_at) state.last.set(entry.chat, summary(entry.message));
+  drawChats();
   if (entry.chat !== state.chat) return;
   state.entries.set(entry.message_id, entry);
   $("log").querySelector(`[data-message-id="${entry.message_id}"]`)?.replaceWith(bubble(entry));
