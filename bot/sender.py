@@ -177,7 +177,7 @@ def _id(bot: Bot) -> str:
 def _receipt(result: Any) -> str | None:
     """What is kept of Telegram's answer, as JSON: the message's id, an album's ids, or the whole when it is short."""
     if isinstance(result, dict) and "message_id" in result:
-        return json.dumps(result["message_id"])
+        return str(result["message_id"])
     if isinstance(result, list) and result and all(isinstance(item, dict) and "message_id" in item for item in result):
         return json.dumps([item["message_id"] for item in result])
     text = json.dumps(result)
