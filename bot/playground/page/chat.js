@@ -203,21 +203,29 @@ function formatted(text, entities, from = 0, to = text.length) {
     const end = Math.min(entity.offset + entity.length, to);
     const inside = [];
     while (rest.length && rest[0].offset < end) inside.push(rest.shift());
-    parts.push(text.slice(at, entity.offset), wrap(entity, text.slice(entity.offset, end), formatted(text, inside, entity.offset, end)));
+    parts.push(...plain(text.slice(at, entity.offset)), wrap(entity, text.slice(entity.offset, end), formatted(text, inside, entity.offset, end)));
     at = end;
   }
-  parts.push(text.slice(at, to));
+  parts.push(...plain(text.slice(at, to)));
   return parts;
 }
 
+// Commands in what the bot writes can be clicked too, though nobody marked them.
+function plain(text) {
+  return text.split(/((?<![^\s(])\/\w+)/).map((part, at) => (at % 2 ? command(part) : part));
+}
+
+function command(text) {
+  return element("button", { type: "button", class: "command", onclick: () => write(text) }, text);
+}
+
 const TAGS = {
-  bold: "strong", italic: "em", underline: "u", strikethrough: "s", code: "code", pre: "pre", blockquote: "blockquote",
+  bold: "strong", italic: "em", underline: "u", strikethrough: "s", blockquote: "blockquote",
 };
 
 function wrap(entity, text, children) {
-  if (entity.type === "bot_command") {
-    return element("button", { type: "button", class: "command", onclick: () => write(text) }, text);
-  }
+  if (entity.type === "bot_command") return command(text);
+  if (entity.type === "code" || entity.type === "pre") return element(entity.type, {}, text);
   if (entity.type === "spoiler") return element("span", { class: "spoiler", tabindex: "0" }, ...children);
   if (entity.type === "text_link") return link(entity.url, children);
   return element(TAGS[entity.type] ?? "span", {}, ...children);
