@@ -4,6 +4,7 @@ import asyncio
 
 import aiohttp
 import pytest
+
 from bot.playground.faults import Fault, Faults
 from bot.playground.limits import Limits, LimitSettings, Rate, parse_rate
 

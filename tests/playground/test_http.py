@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+
 from bot.playground.http import MAX_BODY
 
 from .conftest import TOKEN, eventually

@@ -1,6 +1,7 @@
 """The judge as a table: it must see what is wrong, and only that."""
 
 import pytest
+
 from bot.playground.judge import Expectation, Question, Series, WindowRule, is_send, judge
 from bot.playground.ledger import Call
 from bot.playground.report import as_text
