@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 
+import aiohttp
 import pytest
 
 from bot.playground import Config, start_playground
@@ -132,6 +133,20 @@ async def test_refusals(http, method, path, body, status):
         assert (await answer.json())["error"]
 
 
+async def _use(url: str) -> None:
+    """The program runs on uvloop, whose transports differ from those of the other tests."""
+    async with aiohttp.ClientSession(url) as session:
+        sent = {"chat_id": 1001, "text": "hello"}
+        async with session.get("/playground/events"), session.post(f"/bot{TOKEN}/sendMessage", json=sent) as answer:
+            assert (await answer.json())["result"]["text"] == "hello"
+        async with session.put("/playground/faults", json={"kind": "reset_after"}):
+            pass
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.post(f"/bot{TOKEN}/sendMessage", json=sent)
+        async with session.get("/playground/judge") as answer:
+            assert (await answer.json())["taken"] == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_program_starts_and_stops(number):
     command = [sys.executable, "-m", "bot.playground", "--bind", "127.0.0.1:0", "--token", TOKEN]
@@ -139,6 +154,7 @@ async def test_the_program_starts_and_stops(number):
     async with asyncio.timeout(20):
         line = await process.stdout.readline()
         assert line.startswith(b"playground ready on http://127.0.0.1:")
+        await _use(line.split()[-1].decode())
         process.send_signal(number)
         assert await process.wait() == 0
 
@@ -152,7 +168,9 @@ async def test_wrong_arguments(arguments):
     assert said.count(b"\n") == 1
 
 
-@pytest.mark.parametrize(("host", "loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True),
-                                                ("0.0.0.0", False), ("10.0.0.1", False), ("example.org", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("example.org", False)],
+)
 def test_loopback(host, loopback):
     assert is_loopback(host) == loopback

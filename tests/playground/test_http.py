@@ -28,7 +28,8 @@ async def talk(playground, *parts: bytes | str) -> bytes:
 
 
 def post(body: str, head: str = "Connection: close\r\n", version: str = "1.1") -> str:
-    return f"POST /bot{TOKEN}/sendMessage HTTP/{version}\r\nHost: x\r\n{FORM}{head}Content-Length: {len(body)}\r\n\r\n{body}"
+    lines = f"POST /bot{TOKEN}/sendMessage HTTP/{version}\r\nHost: x\r\n{FORM}{head}"
+    return f"{lines}Content-Length: {len(body)}\r\n\r\n{body}"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,8 @@ def post(body: str, head: str = "Connection: close\r\n", version: str = "1.1") -
         [post("chat_id=1&text=a+b", head="", version="1.0")],
         [*post("chat_id=1&text=a+b")],  # one byte at a time
         [post("chat_id=1&text=a+b", head="Expect: 100-continue\r\nConnection: close\r\n")],
-        [f"POST /bot{TOKEN}/sendMessage HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{FORM}Transfer-Encoding: chunked\r\n\r\n",
+        [f"POST /bot{TOKEN}/sendMessage HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+         f"{FORM}Transfer-Encoding: chunked\r\n\r\n",
          "9\r\nchat_id=1\r\n", "9\r\n&text=a+b\r\n", "0\r\n\r\n"],
         [f"GET /bot{TOKEN}/sendMessage?chat_id=1&text=a+b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"],
         [f"POST /bot{TOKEN}/SENDMESSAGE?chat_id=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
