@@ -1,0 +1,108 @@
+"""What may be asked of the Bot API, and what may not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from bot.call import CallRefused, parse_call
+from queueing.errors import MalformedMessage
+
+
+def test_a_text_alone_is_a_send_message() -> None:
+    call = parse_call({"text": "hi"}, "42")
+    assert (call.method, call.parameters) == ("sendMessage", {"chat_id": "42", "text": "hi"})
+
+
+def test_kwargs_are_the_parameters() -> None:
+    markup = {"inline_keyboard": [[{"text": "file://", "callback_data": "x"}]]}
+    body = {"method": "sendPhoto", "kwargs": {"photo": "https://x/y.png", "caption": "c", "reply_markup": markup}}
+    call = parse_call(body, "@news")
+    assert call.method == "sendPhoto"
+    assert call.parameters == {"chat_id": "@news", **body["kwargs"]}  # type: ignore[dict-item]
+
+
+def test_fields_of_the_queue_are_not_looked_at() -> None:
+    assert parse_call({"text": "hi", "send_at": 5, "ttl": "odd"}, "42").parameters == {"chat_id": "42", "text": "hi"}
+
+
+def test_what_it_is_given_stays_as_it_is() -> None:
+    body: dict[str, Any] = {"text": "hi", "kwargs": {"chat_id": 42, "parse_mode": "HTML"}}
+    parse_call(body, "42").parameters["chat_id"] = "43"
+    assert body == {"text": "hi", "kwargs": {"chat_id": 42, "parse_mode": "HTML"}}
+
+
+@pytest.mark.parametrize("chat", [42, "42", " 042 "])
+def test_the_same_chat_may_be_named_again(chat: object) -> None:
+    assert parse_call({"text": "hi", "kwargs": {"chat_id": chat}}, "42").parameters["chat_id"] == "42"
+
+
+@pytest.mark.parametrize("method", ["setWebhook", "DELETEWEBHOOK", "getupdates", "logOut", "Close"])
+def test_methods_that_change_the_bot_are_refused(method: str) -> None:
+    with pytest.raises(CallRefused, match="changes the bot itself") as caught:
+        parse_call({"method": method}, "42")
+    assert caught.value.reason == "forbidden_method"
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"document": "file:///etc/passwd"},
+        {"document": " FILE:///etc/passwd"},
+        {"document": "attach://part"},
+        {"media": [{"type": "photo", "media": "file:///etc/passwd"}]},
+        {"media": '[{"type": "photo", "media": "file:///etc/passwd"}]'},
+        {"media": ' [{"type": "photo", "media": "\\u0066ile:///etc/passwd"}]'},
+        {"media": '{"thumbnail": "{\\"a\\": \\"file:///x\\"}"}'},
+    ],
+)
+def test_parameters_that_name_a_local_file_are_refused(kwargs: Mapping[str, object]) -> None:
+    with pytest.raises(CallRefused, match=r"kwargs\.\w+ names a local file") as caught:
+        parse_call({"method": "sendMediaGroup", "kwargs": kwargs}, "42")
+    assert caught.value.reason == "local_file"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text": "file:///etc/passwd"},
+        {"method": "sendPhoto", "kwargs": {"photo": "id", "caption": "file:// is a scheme"}},
+    ],
+)
+def test_prose_may_say_anything(body: Mapping[str, object]) -> None:
+    assert parse_call(body, "42")
+
+
+def nested(depth: int) -> object:
+    value: object = "end"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "text is missing"),
+        ({"text": None}, "text is missing"),
+        ({"method": "SENDMESSAGE"}, "text is missing"),
+        ({"text": 5}, "text must be a string"),
+        ({"kwargs": {"text": ["a"]}}, "text must be a string"),
+        ({"text": "a", "kwargs": {"text": "b"}}, "text is given twice"),
+        ({"text": "a", "kwargs": ["b"]}, "kwargs must be an object"),
+        ({"text": "a", "kwargs": "{}"}, "kwargs must be an object"),
+        ({"text": "a", "kwargs": {"chat_id": 43}}, "another chat"),
+        ({"text": "a", "kwargs": {"chat_id": None}}, "another chat"),
+        ({"text": "a", "kwargs": {"odd": nested(100)}}, r"kwargs\.odd is nested too deeply"),
+        ({"method": "../getMe"}, "method must be"),
+        ({"method": ""}, "method must be"),
+        ({"method": "sendMessage\n"}, "method must be"),
+        ({"method": "a" * 65}, "method must be"),
+        ({"method": 7}, "method must be"),
+    ],
+)
+def test_what_is_malformed_is_refused_and_the_field_named(body: Mapping[str, object], field: str) -> None:
+    with pytest.raises(MalformedMessage, match=field) as caught:
+        parse_call(body, "42")
+    assert isinstance(caught.value, CallRefused)
+    assert caught.value.reason == "malformed"
