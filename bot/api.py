@@ -138,9 +138,9 @@ class Api:
 
 
 def _unauthorized() -> Response:
-    return refuse(
-        401, "send a key of API_KEYS as `Authorization: Bearer KEY`; without API_KEYS only loopback is served"
-    )
+    response = refuse(401, "send a key of API_KEYS as `Authorization: Bearer KEY`; without API_KEYS, ask from loopback")
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def _try_later(error: QueueFull | QueueUnavailable) -> Response:

@@ -11,6 +11,8 @@ import fcntl
 import logging
 import os
 import random
+import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -60,7 +62,7 @@ class RedisSeat:
     async def take(self) -> bool:
         asked = time.clock_gettime(_CLOCK)
         with mapped_errors():
-            if await self._lock.acquire(blocking=False):
+            if await self._lock.acquire(blocking=False, token=_name()):
                 self._until = asked + TERM
         return self.held()
 
@@ -82,6 +84,11 @@ class RedisSeat:
 
     def held(self) -> bool:
         return time.clock_gettime(_CLOCK) < self._until
+
+
+def _name() -> str:
+    """What the lock holds: who leads, for a person who looks, and a part that makes it unique."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
 
 
 class FileSeat:
@@ -141,7 +148,7 @@ class Election:
             await asyncio.sleep(_RENEW_EVERY * random.uniform(0.8, 1.2))
 
     async def _lead(self) -> None:
-        _log.info("this process now leads: it is the one that asks Telegram for updates")
+        _log.info("this process now leads: it is the one that speaks to Telegram about updates")
         duty = asyncio.ensure_future(self._duty())
         try:
             while not duty.done() and self._seat.held():

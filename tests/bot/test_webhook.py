@@ -1,0 +1,353 @@
+"""The webhook: who may post, what is read, and 200 only once an update is safe."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+from telegram import Update
+from telegram.ext import ApplicationBuilder, MessageHandler, TypeHandler, filters
+
+from bot.identity import own_get_me
+from bot.intake import AnyApplication, Intake, IntakeApplication, Taken
+from bot.outbox import Outbox
+from bot.playground import Playground
+from bot.queued_bot import QueuedBot
+from bot.transport import AiohttpRequest
+from bot.updates import MemoryUpdateLog, RedisUpdateLog, UpdateLog
+from bot.webhook import MAX_BODY, Webhook
+from queueing.errors import QueueUnavailable
+from queueing.memory_queue import MemoryQueue
+from tests.bot.served import SECRET, SECRET_HEADER, TOKEN, listening, telegram
+from tests.conftest import wait_until
+
+
+@pytest.fixture
+async def playground() -> AsyncIterator[Playground]:
+    async with telegram() as running:
+        yield running
+
+
+@pytest.fixture
+def queue() -> MemoryQueue:
+    return MemoryQueue(queue_max=100)
+
+
+@pytest.fixture
+async def bot(playground: Playground, queue: MemoryQueue) -> AsyncIterator[AnyApplication]:
+    """An application without handlers, running."""
+    made = QueuedBot(
+        TOKEN,
+        api_url=playground.url,
+        outbox=Outbox(queue, lambda event: None, "123456"),
+        request=AiohttpRequest(5.0),
+        get_me_cache=own_get_me(),
+    )
+    application = ApplicationBuilder().application_class(IntakeApplication).bot(made).updater(None).build()
+    await application.initialize()
+    await application.start()
+    yield application
+    await application.stop()
+    await application.shutdown()
+
+
+@pytest.fixture
+def updates() -> UpdateLog:
+    return MemoryUpdateLog()
+
+
+@pytest.fixture
+def intake(bot: AnyApplication, updates: UpdateLog) -> Intake:
+    return Intake(bot, updates)
+
+
+@pytest.fixture
+def results() -> Counter[str]:
+    return Counter()
+
+
+@pytest.fixture
+async def client(intake: Intake, results: Counter[str]) -> AsyncIterator[httpx.AsyncClient]:
+    def count(result: str, seconds: float) -> None:
+        assert seconds >= 0
+        results[result] += 1
+
+    webhook = Webhook(intake, SECRET, count)
+    app = Starlette(routes=[Route("/", webhook.receive, methods=["POST"])])
+    async with listening(app) as client:
+        client.headers.update(SECRET_HEADER)
+        yield client
+
+
+def message(update_id: int = 1, text: str = "hello", chat: int = 42) -> dict[str, Any]:
+    person = {"id": chat, "first_name": "Ada", "is_bot": False}
+    content = {"message_id": 1, "date": 1, "chat": {"id": chat, "type": "private"}, "from": person, "text": text}
+    return {"update_id": update_id, "message": content}
+
+
+def on_message(application: AnyApplication, callback: Any, **options: Any) -> None:
+    application.add_handler(MessageHandler(filters.TEXT, callback, **options))
+
+
+async def reply(update: Update, _context: Any) -> None:
+    assert update.message
+    await update.message.reply_text("an answer")
+
+
+async def test_an_update_is_handled_and_its_answer_queued(
+    client: httpx.AsyncClient, bot: AnyApplication, queue: MemoryQueue, results: Counter[str]
+) -> None:
+    on_message(bot, reply)
+    response = await client.post("/", json=message())
+    assert response.status_code == 200
+    assert (await queue.stats()).depth == 1
+    assert results == {"handled": 1}
+
+
+async def test_the_same_update_twice_is_handled_once(
+    client: httpx.AsyncClient, bot: AnyApplication, queue: MemoryQueue, results: Counter[str]
+) -> None:
+    on_message(bot, reply)
+    responses = [await client.post("/", json=message()) for _ in range(3)]
+    assert [response.status_code for response in responses] == [200, 200, 200]
+    assert (await queue.stats()).depth == 1
+    assert results == {"handled": 1, "duplicate": 2}
+
+
+async def test_while_an_update_is_being_handled_its_repetition_has_to_wait(
+    client: httpx.AsyncClient, bot: AnyApplication, results: Counter[str]
+) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(_update: Update, _context: Any) -> None:
+        begun.set()
+        await release.wait()
+
+    on_message(bot, slow)
+    first = asyncio.create_task(client.post("/", json=message()))
+    await begun.wait()
+    second = await client.post("/", json=message())
+    assert second.status_code == 503
+    assert int(second.headers["Retry-After"]) <= 5
+    release.set()
+    assert (await first).status_code == 200
+    assert results == {"handled": 1, "busy": 1}
+
+
+@pytest.mark.parametrize("secret", [None, "", "wrong", SECRET + "x", "ä"])
+async def test_a_wrong_or_missing_secret_is_refused(
+    client: httpx.AsyncClient, bot: AnyApplication, queue: MemoryQueue, results: Counter[str], secret: str | None
+) -> None:
+    on_message(bot, reply)
+    del client.headers["X-Telegram-Bot-Api-Secret-Token"]
+    headers = {} if secret is None else {b"X-Telegram-Bot-Api-Secret-Token": secret.encode()}
+    response = await client.post("/", json=message(), headers=headers)  # type: ignore[arg-type]
+    assert response.status_code == 401
+    assert (await queue.stats()).depth == 0
+    assert results == {"unauthorized": 1}
+
+
+async def test_without_a_secret_nothing_is_accepted(intake: Intake) -> None:
+    webhook = Webhook(intake, None, lambda result, seconds: None)
+    app = Starlette(routes=[Route("/", webhook.receive, methods=["POST"])])
+    async with listening(app) as client:
+        for headers in ({}, {"X-Telegram-Bot-Api-Secret-Token": ""}):
+            assert (await client.post("/", json=message(), headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[1]",
+        b"null",
+        b"{}",
+        b'{"update_id": "1"}',
+        b'{"update_id": true}',
+        b'{"update_id": 1.5}',
+        b'{"update_id": -1}',
+        b'{"update_id": 99999999999999999999}',
+        b'{"update_id": 1, "message": "\xff"}',
+    ],
+)
+async def test_a_body_that_is_no_update_gets_400(client: httpx.AsyncClient, results: Counter[str], body: bytes) -> None:
+    response = await client.post("/", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"]
+    assert results == {"malformed": 1}
+
+
+async def test_an_update_that_cannot_be_read_does_not_block_its_chat(
+    client: httpx.AsyncClient, results: Counter[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    response = await client.post("/", json={"update_id": 1, "message": {"chat": "nonsense"}})
+    assert response.status_code == 200
+    assert "update 1 cannot be read" in caplog.text
+    again = await client.post("/", json={"update_id": 1, "message": {"chat": "nonsense"}})
+    assert again.status_code == 200
+    assert results == {"malformed": 1, "duplicate": 1}
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused(client: httpx.AsyncClient, results: Counter[str]) -> None:
+    response = await client.post("/", content=b"x" * (MAX_BODY + 1))
+    assert response.status_code == 413
+    assert results == {"too_large": 1}
+
+
+async def test_a_chunked_body_is_read_no_further_than_the_limit(
+    client: httpx.AsyncClient, results: Counter[str]
+) -> None:
+    given = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal given
+        while given < 200 * MAX_BODY:
+            given += 65536
+            yield b" " * 65536
+
+    try:
+        response = await client.post("/", content=endless())
+        assert response.status_code == 413
+    except httpx.TransportError:
+        pass  # the server closed the connection while the client was still writing
+    await wait_until(lambda: results == {"too_large": 1}, "the refusal")
+    assert given < 100 * MAX_BODY
+
+
+async def test_a_mistake_in_a_handler_is_logged_and_does_not_block_the_chat(
+    client: httpx.AsyncClient, bot: AnyApplication, results: Counter[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_update: Update, _context: Any) -> None:
+        raise ZeroDivisionError("a mistake of the handler")
+
+    on_message(bot, broken)
+    assert (await client.post("/", json=message())).status_code == 200
+    assert "a mistake of the handler" in caplog.text
+    assert (await client.post("/", json=message())).status_code == 200
+    assert results == {"failed": 1, "duplicate": 1}
+
+
+async def test_when_the_queue_is_full_the_update_comes_again(
+    client: httpx.AsyncClient, bot: AnyApplication, queue: MemoryQueue, results: Counter[str]
+) -> None:
+    on_message(bot, reply)
+    queue._queue_max = 0
+    response = await client.post("/", json=message())
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+    queue._queue_max = 100
+    assert (await client.post("/", json=message())).status_code == 200
+    assert results == {"unavailable": 1, "handled": 1}
+
+
+async def test_what_could_never_be_sent_is_the_handlers_mistake_not_the_queues(
+    client: httpx.AsyncClient, bot: AnyApplication, results: Counter[str]
+) -> None:
+    async def too_much(update: Update, _context: Any) -> None:
+        assert update.message
+        await update.message.reply_text("x" * (1 << 20))
+
+    on_message(bot, too_much)
+    assert (await client.post("/", json=message())).status_code == 200
+    assert results == {"failed": 1}
+
+
+async def test_a_handler_that_does_not_block_is_awaited(intake: Intake, bot: AnyApplication) -> None:
+    release, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow(_update: Update, _context: Any) -> None:
+        await release.wait()
+        ended.set()
+
+    on_message(bot, slow, block=False)
+    taking = asyncio.create_task(intake.take(1, message()))
+    done, _ = await asyncio.wait({taking}, timeout=0.2)
+    assert not done
+    release.set()
+    assert await taking is Taken.HANDLED
+    assert ended.is_set()
+
+
+async def test_a_queue_failure_in_a_handler_that_does_not_block_counts_too(intake: Intake, bot: AnyApplication) -> None:
+    async def fails(_update: Update, _context: Any) -> None:
+        await asyncio.sleep(0)
+        raise QueueUnavailable
+
+    on_message(bot, fails, block=False)
+    assert await intake.take(1, message()) is Taken.UNAVAILABLE
+
+
+async def test_a_failure_wrapped_by_the_handler_is_still_the_queues(intake: Intake, bot: AnyApplication) -> None:
+    async def wraps(_update: Update, _context: Any) -> None:
+        try:
+            raise QueueUnavailable
+        except QueueUnavailable as error:
+            raise RuntimeError("could not answer") from error
+
+    on_message(bot, wraps)
+    assert await intake.take(1, message()) is Taken.UNAVAILABLE
+
+
+async def test_a_cancelled_handler_counts_as_failed(intake: Intake, bot: AnyApplication) -> None:
+    async def cancelled(_update: Update, _context: Any) -> None:
+        raise asyncio.CancelledError
+
+    on_message(bot, cancelled)
+    assert await intake.take(1, message()) is Taken.FAILED
+
+
+async def test_errors_of_two_updates_at_once_are_kept_apart(intake: Intake, bot: AnyApplication) -> None:
+    both = asyncio.Barrier(2)
+
+    async def sometimes(update: Update, _context: Any) -> None:
+        await both.wait()
+        if update.update_id == 1:
+            raise QueueUnavailable
+
+    bot.add_handler(TypeHandler(Update, sometimes))
+    taken = await asyncio.gather(intake.take(1, message(1)), intake.take(2, message(2)))
+    assert taken == [Taken.UNAVAILABLE, Taken.HANDLED]
+
+
+async def test_before_the_bot_is_known_updates_wait(playground: Playground, queue: MemoryQueue) -> None:
+    made = QueuedBot(
+        TOKEN,
+        api_url=playground.url,
+        outbox=Outbox(queue, lambda event: None, "123456"),
+        request=AiohttpRequest(5.0),
+        get_me_cache=own_get_me(),
+    )
+    application = ApplicationBuilder().application_class(IntakeApplication).bot(made).updater(None).build()
+    assert await Intake(application, MemoryUpdateLog()).take(1, message()) is Taken.UNAVAILABLE
+
+
+async def test_a_long_handler_keeps_its_lease(
+    bot: AnyApplication, redis_url: str, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bot import intake as module
+    from bot.store import connect, update_key
+
+    monkeypatch.setattr(module, "_EXTEND_EVERY", 0.05)
+    own = connect(redis_url, 5.0)
+    intake = Intake(bot, RedisUpdateLog(own, "123456"))
+    key, release = update_key("123456", 1), asyncio.Event()
+
+    async def slow(_update: Update, _context: Any) -> None:
+        await redis.pexpire(key, 1000)
+        await release.wait()
+
+    on_message(bot, slow)
+    taking = asyncio.create_task(intake.take(1, message()))
+
+    async def renewed() -> bool:
+        return await redis.pttl(key) > 5000
+
+    await wait_until(renewed, "the lease to be renewed")
+    release.set()
+    assert await taking is Taken.HANDLED
+    await own.aclose()
