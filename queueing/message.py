@@ -10,7 +10,7 @@ from typing import Any
 
 from queueing.errors import MalformedMessage
 
-_ID = re.compile(r"[\w.:@+-]{1,128}")
+_ID = re.compile(r"[\w.:@+-]{1,128}", re.ASCII)
 _FIELDS = frozenset({"bot", "bot_token", "chat_id", "id", "priority", "track", "max_attempts", "accepted"})
 
 
@@ -89,7 +89,9 @@ def encode(message: Message) -> bytes:
     if message.max_attempts is not None:
         element["max_attempts"] = message.max_attempts
     try:
-        return json.dumps({**message.body, **element}, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(
+            {**message.body, **element}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        ).encode()
     except (TypeError, ValueError) as error:
         raise MalformedMessage(f"the body cannot be written as JSON: {error}") from error
 

@@ -171,7 +171,8 @@ class Worker:
     async def _work(self) -> None:
         while True:
             lease = await self._granted.get()
-            self._done.append(await self._attempt(lease))
+            done = await self._attempt(lease)
+            self._done.append(done)
             del self._held[lease.token]
             self._lost.discard(lease.token)
             self._queue.notify()

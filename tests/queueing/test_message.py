@@ -1,0 +1,75 @@
+"""The element in the list: what is written is what is read."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queueing.errors import MalformedMessage
+from queueing.message import Message, Priority, canonical_chat, check_id, decode, encode, new_id
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(
+    text=TEXT,
+    kwargs=st.dictionaries(TEXT, JSON, max_size=4),
+    priority=st.sampled_from(Priority),
+    track=st.booleans(),
+    max_attempts=st.none() | st.integers(1, 1000),
+)
+def test_decode_reverses_encode(
+    text: str, kwargs: dict[str, object], priority: Priority, track: bool, max_attempts: int | None
+) -> None:
+    message = Message(
+        bot="1",
+        chat="42",
+        body={"text": text, "kwargs": kwargs},
+        priority=priority,
+        track=track,
+        max_attempts=max_attempts,
+        accepted=5.0,
+    )
+    assert decode(encode(message), bot="1", chat="42", id=message.id, accepted=5.0) == message
+
+
+@pytest.mark.parametrize("body", [{"text": object()}, {"text": "\ud800"}, {"text": math.nan}, {"a": {1, 2}}], ids=str)
+def test_encode_refuses_what_is_no_json(body: dict[str, object]) -> None:
+    with pytest.raises(MalformedMessage):
+        encode(Message(bot="1", chat="42", body=body))
+
+
+@pytest.mark.parametrize("element", [b"", b"nonsense", b"[]", b"1", b'{"a":', b"\xff", b"[" * 100_000], ids=range(7))
+def test_decode_says_what_is_wrong(element: bytes) -> None:
+    with pytest.raises(MalformedMessage, match="not"):
+        decode(element, bot="1", chat="42", id="x", accepted=0.0)
+
+
+def test_a_body_cannot_pose_as_an_envelope() -> None:
+    message = Message(bot="1", chat="42", id="mine", body={"text": "x", "id": "other", "bot": "2", "chat_id": "7"})
+    element = encode(message)
+    assert b'"mine"' in element
+    assert b"other" not in element
+
+
+@pytest.mark.parametrize("value", [None, 1.5, "", "a b", "x" * 129, "ü", "a/b", "a\n"])
+def test_check_id_refuses(value: object) -> None:
+    with pytest.raises(MalformedMessage):
+        check_id(value)
+
+
+def test_check_id_takes_our_own_and_plain_ones() -> None:
+    for value in (new_id(), "order-17", "a.b:c@d+e_f", "x" * 128):
+        assert check_id(value) == value
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, "x", "@ä", 2**53, "1" * 17, {"a": 1}])
+def test_canonical_chat_refuses(value: object) -> None:
+    with pytest.raises(MalformedMessage, match="chat_id must be"):
+        canonical_chat(value)
