@@ -2,7 +2,8 @@
 
 A POST is written once or not at all. Where its first byte leaves, in the body's `write_with_length` (aiohttp holds the
 headers back until then), `MAY_WRITE` is asked: no await lies between the question and the write, so a process that was
-stopped while it connected asks after it runs on. What fails before that is NotWritten, what fails after it NoAnswer.
+stopped while it connected asks after it runs on. (uvloop hands what was written to the system at the end of the same
+turn of the loop, asyncio at once.) What fails before that is NotWritten, what fails after it NoAnswer.
 aiohttp repeats requests on a connection that turned out to be closed, but never a POST; redirects are not followed.
 
 Answers of Telegram become PTB's exceptions here, or children of them where a status would be lost otherwise. No text
@@ -10,7 +11,7 @@ of an exception holds a token, and none carries the exception of aiohttp with it
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from http import HTTPStatus
@@ -35,8 +36,8 @@ from telegram.error import (
 from telegram.request import BaseRequest, RequestData
 
 from monitoring.logs import mask
+from queueing.worker import MayWrite
 
-MayWrite = Callable[[], bool]
 MAY_WRITE: Final[ContextVar[MayWrite | None]] = ContextVar("may_write", default=None)
 """Asked before the first byte of a POST made in this context; None: it may always be written."""
 
