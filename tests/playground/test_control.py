@@ -149,7 +149,7 @@ async def _use(url: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_program_starts_and_stops(number):
-    command = [sys.executable, "-m", "bot.playground", "--bind", "127.0.0.1:0", "--token", TOKEN]
+    command = [sys.executable, "-m", "bot.playground", "--bind", "127.0.0.1:0", "--token", TOKEN, "--nice", "1"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(20):
         line = await process.stdout.readline()
