@@ -103,8 +103,7 @@ def _ask(url: str | None, path: str, body: object = None) -> Any:
     if code == 401:
         _fail("the key was not accepted: API_KEYS here must hold one of the server's")
     if code >= 400:
-        field = f"{answer['field']}: " if answer.get("field") else ""
-        _fail(f"{field}{answer.get('error', f'HTTP status {code}')}")
+        _fail(str(answer.get("error", f"HTTP status {code}")))
     return answer
 
 

@@ -27,7 +27,10 @@ def first_key(settings: Settings) -> str | None:
 
 
 def call(base: str, path: str, *, body: object = None, key: str | None = None) -> tuple[int, Any]:
-    """GET, or POST with a body → (status, the JSON of the answer). Raises Unreachable."""
+    """GET, or POST with a body → (status, the JSON of the answer). Raises Unreachable.
+
+    An answer that is no success is an answer, too: {"error": "in words"}.
+    """
     headers = {"Accept": "application/json"}
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -39,19 +42,16 @@ def call(base: str, path: str, *, body: object = None, key: str | None = None) -
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=_TIMEOUT) as answer:
-            return answer.status, json.loads(answer.read())
+            return answer.status, _json(base, answer.read())
     except urllib.error.HTTPError as error:
-        return error.code, _json_or_text(error)
-    except ValueError:
-        raise Unreachable(f"{base} answers, but not as telequeue does") from None
+        return error.code, _json(base, error.read())
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         raise Unreachable(f"{base} does not answer ({getattr(reason, 'strerror', None) or reason})") from None
 
 
-def _json_or_text(error: urllib.error.HTTPError) -> Any:
-    text = error.read().decode(errors="replace")
+def _json(base: str, content: bytes) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(content)
     except ValueError:
-        return {"error": text.strip()[:200] or error.reason}
+        raise Unreachable(f"{base} answers, but not as telequeue does") from None

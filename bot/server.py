@@ -45,6 +45,8 @@ def settings_of_master() -> Settings:
             exit_with(str(error))
         _log.error("reload refused, the settings stay as they were", reason=str(error))
         return _running
+    if _running is not None:
+        _log.info("reloading: new processes take over, the old ones finish what they have in hand")
     _running = settings
     return settings
 
@@ -92,6 +94,10 @@ class Log(Logger):  # type: ignore[misc]
         self.error_log.propagate = True
         self.loglevel = logging.getLogger().level
         self._access_log_enabled = False
+
+    def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        # Who boots and who exits is of interest to whoever debugs; what went wrong comes as a warning or an error.
+        self.error_log.debug(msg, *args, **kwargs)
 
 
 class Process(UvicornWorker):  # type: ignore[misc]

@@ -101,7 +101,8 @@ class Stack:
                 probe.bind((host, port))
             except OSError as error:
                 reason = error.strerror or str(error)
-                raise StackError(f"cannot listen on {self._settings.bind} ({reason}): choose with BIND") from None
+                reason = f"BIND={self._settings.bind}: {reason.lower()}; stop what is there, or choose another address"
+                raise StackError(reason) from None
 
     def _start_server(self) -> None:
         settings = self._settings

@@ -20,6 +20,8 @@ Format = Literal["console", "json"]
 _TOKEN_IN_URL = re.compile(r"(bot[0-9]+)(:|%3A)[\w-]+", re.ASCII | re.IGNORECASE)
 _TOKEN = re.compile(r"(?<![\w.:])([0-9]{3,})(:|%3A)(?=[\w-]*[A-Za-z])[\w-]{3,}", re.ASCII)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z+]*://[^\s/:@]*):[^\s/]+@")
+# The webhook's secret, in what PTB logs of its calls at `debug`.
+_SECRET_TOKEN = re.compile(r"(secret_token\W{1,6})[\w-]+")
 _BEARER = re.compile(r"(Bearer )[^\s'\",;]+", re.IGNORECASE)
 
 # These say at `info` what is of interest to nobody: each request, each start and stop of a process.
@@ -27,10 +29,11 @@ _QUIET = ("httpx", "httpcore", "aiohttp.access", "uvicorn.error", "telegram.ext.
 
 
 def mask(text: str) -> str:
-    """The text with the secret part of every token, URL password and bearer key replaced by `***`. The bot id stays."""
+    """The text with its secrets replaced by `***`: a token but for the bot id, a URL's password, an API key."""
     text = _TOKEN_IN_URL.sub(r"\1\2***", text)
     text = _TOKEN.sub(r"\1\2***", text)
     text = _URL_PASSWORD.sub(r"\1:***@", text)
+    text = _SECRET_TOKEN.sub(r"\1***", text)
     return _BEARER.sub(r"\1***", text)
 
 
@@ -87,7 +90,8 @@ def _renderer(format: Format, *, colors: bool) -> Processor:
 
 
 def _mask_event(_logger: WrappedLogger, _name: str, event: EventDict) -> MutableMapping[str, Any]:
-    return {key: _masked(value) for key, value in event.items()}
+    event.pop("color_message", None)  # uvicorn's own copy of the message
+    return {mask(key): _masked(value) for key, value in event.items()}
 
 
 def _masked(value: object) -> object:

@@ -1,0 +1,263 @@
+"""Settings: what the environment says, what .env says, and one line for each thing that is wrong."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot.settings import Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).parents[2]
+NAMES = [name.upper() for name in Settings.model_fields]
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is set, and there is no .env."""
+    for name in list(os.environ):
+        if name.upper() in NAMES:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch):
+    def load(**variables: str) -> Settings:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return load_settings()
+
+    return load
+
+
+def examples() -> dict[str, str]:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    found = [re.fullmatch(r"#([A-Z_]+)=(.*)", line) for line in lines]
+    return {match[1]: match[2] for match in found if match}
+
+
+def test_every_variable_is_in_the_example_and_nothing_else() -> None:
+    assert sorted(examples()) == sorted(NAMES)
+
+
+def test_a_copy_of_the_example_changes_nothing() -> None:
+    Path(".env").write_bytes((ROOT / ".env.example").read_bytes())
+    assert load_settings().model_fields_set == set()
+
+
+@pytest.mark.parametrize(("name", "value"), examples().items())
+def test_each_example_shows_the_default(name: str, value: str, env) -> None:
+    default = load_settings()
+    given = env(**{name: value})
+    if name == "REDIS_URL":
+        assert given.redis_dsn == default.redis_dsn
+    else:
+        assert getattr(given, name.lower()) == getattr(default, name.lower())
+    assert bool(value) == (name.lower() in given.model_fields_set)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("200ms", 0.2), ("1s", 1.0), ("1.5s", 1.5), ("5m", 300.0), ("24h", 86400.0), (" 2s ", 2.0)]
+)
+def test_durations(text: str, seconds: float, env) -> None:
+    assert env(SEND_TIMEOUT=text).send_timeout == pytest.approx(seconds)
+
+
+BAD = [
+    ("TELEGRAM_TOKEN", "12x:abc", "a bot token"),
+    ("TELEGRAM_TOKEN", "123:ä", "a bot token"),
+    ("TELEGRAM_API_URL", "api.telegram.org", "a URL"),
+    ("TELEGRAM_API_URL", "https://user:pass@host", "a URL"),
+    ("TELEGRAM_API_URL", "http://host:99999", "a URL"),
+    ("TELEGRAM_API_URL", "http://[::1", "a URL"),
+    ("WEBHOOK_URL", "ftp://host", "a URL"),
+    ("WEBHOOK_URL", "https://host/?a=b", "a URL"),
+    ("WEBHOOK_SECRET", "with space", "1 to 256"),
+    ("WEBHOOK_SECRET", "x" * 257, "1 to 256"),
+    ("ALLOWED_UPDATES", "mesage", "update types"),
+    ("ALLOWED_UPDATES", "message,,poll", "update types"),
+    ("BIND", "8000", "host:port"),
+    ("BIND", "::1:8000", "host:port"),
+    ("BIND", "127.0.0.1:0", "host:port"),
+    ("BIND", "127.0.0.1:65536", "host:port"),
+    ("WEB_CONCURRENCY", "0", "a whole number"),
+    ("API_KEYS", "a,,b", "key or name=key"),
+    ("API_KEYS", "n=a,n=b", "key or name=key"),
+    ("API_KEYS", "YWJj==", "key or name=key"),
+    ("API_KEYS", "two words", "key or name=key"),
+    ("USE_REDIS_QUEUE", "maybe", "true or false"),
+    ("REDIS_URL", "localhost:6379", "redis://"),
+    ("REDIS_URL", "redis://host:port", "redis://"),
+    ("REDIS_URL", "redis://host/name", "redis://"),
+    ("REDIS_HOST", "redis://host", "a host"),
+    ("REDIS_PORT", "tcp://10.0.0.1:6379", "a whole number"),
+    ("REDIS_DB", "-1", "a whole number"),
+    ("REDIS_TIMEOUT", "soon", "a duration"),
+    ("QUEUE_WORKERS", "ten", "a whole number"),
+    ("QUEUE_WORKERS", "1_0", "a whole number"),
+    ("QUEUE_MAX", "1e6", "a whole number"),
+    ("STATUS_TTL", "1d", "a duration"),
+    ("SEND_TIMEOUT", "10", "a duration"),
+    ("SEND_TIMEOUT", "0s", "a duration"),
+    ("SEND_TIMEOUT", "9" * 400 + "h", "a duration"),
+    ("MAX_ATTEMPTS", "0", "a whole number"),
+    ("RETRY_BASE", "-1s", "a duration"),
+    ("RETRY_MAX", "1 s", "a duration"),
+    ("LEASE_SECONDS", "15s", "a plain number"),
+    ("LEASE_SECONDS", "1", "a plain number"),
+    ("LEASE_SECONDS", "nan", "a plain number"),
+    ("LOG_LEVEL", "loud", "debug, info"),
+    ("LOG_FORMAT", "xml", "console or json"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), BAD)
+def test_a_bad_value_gets_one_line(name: str, value: str, expected: str, env) -> None:
+    with pytest.raises(SettingsError) as caught:
+        env(**{name: value})
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith(f"{name}=")
+    assert f"expected {expected}" in line or expected in line.partition("expected")[2]
+    assert len(line) < 400
+
+
+def test_every_variable_that_can_be_wrong_was_tried() -> None:
+    anything_goes = {"REDIS_PASSWORD"}
+    assert {name for name, _, _ in BAD} == set(NAMES) - anything_goes
+
+
+def test_several_bad_values_get_a_line_each(env) -> None:
+    with pytest.raises(SettingsError) as caught:
+        env(QUEUE_WORKERS="x", BIND="y")
+    assert sorted(line.partition("=")[0] for line in str(caught.value).splitlines()) == ["BIND", "QUEUE_WORKERS"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TELEGRAM_TOKEN", "123 hunter2"),
+        ("WEBHOOK_SECRET", "hunter2!"),
+        ("API_KEYS", "hunter2,,"),
+        ("REDIS_URL", "redis://:SEC#hunter2@host:port"),
+        ("REDIS_URL", "redis://:hunter2@a@host/x"),
+        ("BIND", "123456:hunter2"),
+        ("WEBHOOK_URL", "https://user:hunter2@host"),
+    ],
+)
+def test_an_error_shows_no_secret(name: str, value: str, env) -> None:
+    with pytest.raises(SettingsError) as caught:
+        env(**{name: value})
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_the_settings_show_no_secret(env) -> None:
+    settings = env(
+        TELEGRAM_TOKEN="123:hunter2",
+        WEBHOOK_SECRET="hunter2",
+        API_KEYS="hunter21,name=hunter22",
+        REDIS_URL="redis://:hunter2@host",
+    )
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()
+    assert settings.bot_id == "123"
+
+
+def test_env_file_below_environment(env) -> None:
+    Path(".env").write_text("QUEUE_WORKERS=3\nMAX_ATTEMPTS=4\nSOMETHING_ELSE=1\n# ä\n")
+    settings = env(QUEUE_WORKERS="7")
+    assert (settings.queue_workers, settings.max_attempts) == (7, 4)
+
+
+def test_an_empty_value_counts_as_unset(env) -> None:
+    settings = env(TELEGRAM_TOKEN="", QUEUE_WORKERS="", API_KEYS="", REDIS_URL="", ALLOWED_UPDATES="")
+    assert settings.model_fields_set == set()
+
+
+def test_an_unreadable_env_file_is_named() -> None:
+    Path(".env").write_bytes(b"BIND=\xff\xfe\n")
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: "):
+        load_settings()
+
+
+@pytest.mark.parametrize("password", ["p@ss:/w#rd?", "%41", "ä b", "\"'\\"])
+def test_a_password_with_special_characters(password: str, env) -> None:
+    from redis.connection import parse_url
+
+    settings = env(REDIS_HOST="::1", REDIS_PASSWORD=password, REDIS_DB="2", REDIS_PORT="7000")
+    assert parse_url(settings.redis_dsn) == {"host": "::1", "port": 7000, "password": password, "db": 2}
+
+
+def test_redis_both_ways_is_refused(env) -> None:
+    with pytest.raises(SettingsError, match=r"^REDIS_URL is set, and REDIS_HOST, REDIS_DB too: expected either"):
+        env(REDIS_URL="redis://a", REDIS_HOST="b", REDIS_DB="1")
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD"])
+def test_whether_a_server_is_named(name: str, env) -> None:
+    assert not env().names_redis
+    assert env(**{name: {"REDIS_URL": "rediss://u:p@h:1/2"}.get(name, "1")}).names_redis
+
+
+def test_webhook_wants_a_secret(env) -> None:
+    with pytest.raises(SettingsError, match=r"^WEBHOOK_SECRET is not set: expected with WEBHOOK_URL"):
+        env(WEBHOOK_URL="https://bot.example.org")
+
+
+def test_telegram_calls_https_only(env) -> None:
+    with pytest.raises(SettingsError, match=r"^WEBHOOK_URL='http://bot\.example\.org': expected https"):
+        env(WEBHOOK_URL="http://bot.example.org", WEBHOOK_SECRET="s")
+    assert env(TELEGRAM_API_URL="http://127.0.0.1:8081/").telegram_api_url == "http://127.0.0.1:8081"
+
+
+def test_api_keys(env) -> None:
+    keys = env(API_KEYS="plain, shop=abc==").api_keys
+    assert {name: key.get_secret_value() for name, key in keys.items()} == {"key1": "plain", "shop": "abc=="}
+
+
+def test_allowed_updates(env) -> None:
+    assert env(ALLOWED_UPDATES="message, callback_query").allowed_updates == ("message", "callback_query")
+
+
+@pytest.mark.parametrize(
+    ("bind", "address"), [("0.0.0.0:80", ("0.0.0.0", 80)), ("[::1]:8000", ("::1", 8000)), ("host:1", ("host", 1))]
+)
+def test_address(bind: str, address: tuple[str, int], env) -> None:
+    assert env(BIND=bind).address == address
+
+
+def test_they_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().queue_workers = 1  # type: ignore[misc]
+
+
+GUNICORN = ["-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "line"),
+    [
+        (GUNICORN, {"TELEGRAM_TOKEN": "1:a", "QUEUE_WORKERS": "x"}, "telequeue: QUEUE_WORKERS='x': expected"),
+        (GUNICORN, {}, "telequeue: TELEGRAM_TOKEN is not set: expected"),
+        (["-c", "from bot.cli import main; main()", "up"], {"LOG_LEVEL": "x"}, "telequeue: LOG_LEVEL='x': expected"),
+        (["-c", "from bot.cli import main; main()", "stats"], {"BIND": "x"}, "telequeue: BIND='x': expected"),
+    ],
+)
+def test_programs_stop_with_one_line_and_exit_code_2(command: list[str], variables: dict[str, str], line: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(line)
+    assert ended.stderr.count("\n") == 1
