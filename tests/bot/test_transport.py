@@ -371,17 +371,17 @@ async def test_ptb_works_over_it_unchanged(request_: AiohttpRequest, playground:
         assert bytes(await file.download_as_bytearray()) == b"the content"
 
 
-async def test_a_long_poll_gets_its_time(request_: AiohttpRequest, playground: Playground) -> None:
-    request = AiohttpRequest(0.5)
+async def test_a_long_poll_gets_its_time(playground: Playground) -> None:
+    request = AiohttpRequest(1.5)
     async with Bot(TOKEN, f"{playground.url}/bot", request=request, get_updates_request=request) as bot:
-        assert await bot.get_updates(timeout=1) == ()
+        assert await bot.get_updates(timeout=2) == ()
 
 
 async def test_an_upload_gets_six_times_as_long() -> None:
-    request = AiohttpRequest(0.2)
+    request = AiohttpRequest(0.5)
 
     async def slow(writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.8)
         await ok({"message_id": 1, "date": 1, "chat": {"id": 42, "type": "private"}})(writer)
 
     async with RawServer(slow) as server:
