@@ -90,6 +90,13 @@ class BotApi:
 
     def _admit(self, call: Call, params: Params) -> None:
         """Faults and limits first, then the method itself, then the faults that strike after it."""
+        limits = self._world.limits
+        if call.method.sends and limits.active:
+            wait = limits.penalty(call.bot.id, call.chat, call.request.arrival_ns)
+            if wait:  # refused before any fault is drawn, so that a rule's count is spent on what it strikes
+                call.fault = "penalty"
+                self._refuse(call, _flood(wait))
+                return
         rule, delay = self._fault(call)
         kind = rule.fault.kind if rule is not None else ""
         if kind == "reset_before":
@@ -133,9 +140,6 @@ class BotApi:
             raise ApiError(401, "Unauthorized")
         if method.needs_chat:
             require_chat(params, call.chat)
-        if method.sends and limits.active and (wait := limits.penalty(bot.id, call.chat, now)):
-            call.fault = "penalty"
-            raise _flood(wait)
         if call.chat in bot.migrated:
             call.fault = "migrate"
             raise _migrated(bot.migrated[call.chat])

@@ -72,7 +72,7 @@ class Playground:
         path = unquote(target.partition(b"?")[0].decode("latin-1"))
         if path.startswith("/playground/"):
             self._control.handle(request, path.removeprefix("/playground/"))
-        elif path in _PAGE and request.method in (b"GET", b"HEAD"):
+        elif path in _PAGE and request.method == b"GET":
             name, kind = _PAGE[path]
             content = resources.files("bot.playground").joinpath("page", name).read_bytes()
             request.answer(200, content, kind, _PAGE_HEADERS)

@@ -74,6 +74,16 @@ async def test_a_flood_lasts(playground, call, control):
     assert (await call("sendMessage", chat_id=1, text="x"))["ok"]
 
 
+async def test_a_penalty_spends_no_strike(playground, call, control):
+    await control("PUT", "faults", {"kind": "flood", "retry_after": 1, "count": 2})
+    for _ in range(3):
+        await call("sendMessage", chat_id=1, text="x")
+    assert (await control("GET", "faults"))[0]["fired"] == 1
+    playground.world.limits.clear()  # as if the second had passed
+    await call("sendMessage", chat_id=1, text="x")
+    assert [found.fault for found in playground.world.ledger.select()] == ["flood", "penalty", "penalty", "flood"]
+
+
 async def test_a_migrated_group_stays_migrated(call, control):
     await control("PUT", "faults", {"kind": "migrate", "chat": -5, "to": -1001, "count": 1})
     for _ in range(2):
