@@ -14,24 +14,33 @@ class BadBody(Exception):
         self.status = status
 
 
+_LINGER = 8 << 20
+"""Bytes beyond the limit that are read and thrown away: a client that is still writing would not see the answer."""
+
+
 async def read_json(request: Request, limit: int) -> Any:
-    """The JSON value in a request's body of at most `limit` bytes; what goes beyond is not read.
+    """The JSON value in a request's body of at most `limit` bytes; no more than that is kept.
 
     Raises BadBody.
     """
-    too_large = BadBody(413, f"the body is larger than {limit} bytes")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise too_large
+        body = await _read(request, limit)
     except ClientDisconnect:
         raise BadBody(400, "the client went away before the end of the body") from None
     try:
-        return orjson.loads(bytes(body))
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadBody(400, f"the body is not JSON: {error}") from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    kept, size = bytearray(), 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            kept += chunk
+        elif size > limit + _LINGER:
+            break
+    if size > limit:
+        raise BadBody(413, f"the body is larger than {limit} bytes")
+    return bytes(kept)
