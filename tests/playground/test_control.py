@@ -151,12 +151,17 @@ async def _use(url: str) -> None:
 async def test_the_program_starts_and_stops(number):
     command = [sys.executable, "-m", "bot.playground", "--bind", "127.0.0.1:0", "--token", TOKEN, "--nice", "1"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(20):
-        line = await process.stdout.readline()
-        assert line.startswith(b"playground ready on http://127.0.0.1:")
-        await _use(line.split()[-1].decode())
-        process.send_signal(number)
-        assert await process.wait() == 0
+    try:
+        async with asyncio.timeout(20):
+            line = await process.stdout.readline()
+            assert line.startswith(b"playground ready on http://127.0.0.1:")
+            await _use(line.split()[-1].decode())
+            process.send_signal(number)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.parametrize("arguments", [["--bind", "0.0.0.0:0"], ["--bind", "x"], ["--limit-bot", "30"]])
