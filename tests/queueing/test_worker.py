@@ -200,9 +200,10 @@ async def test_the_lease_is_asked_for_before_writing(redis_url: str, run: Run, e
         return Sent() if answers[-1] else Unsent()
 
     await queue.enqueue([message(1)])
-    await run(queue, deliver)
+    worker = await run(queue, deliver)
     await eventually(lambda: len(answers) == 2, "it was tried again")
     assert answers == [False, True]
+    await worker.stop()
     await queue.close()
 
 
