@@ -154,7 +154,7 @@ class Election:
             while not duty.done() and self._seat.held():
                 await asyncio.wait({duty}, timeout=_RENEW_EVERY)
                 await self._asked(self._seat.renew)
-            if not duty.done():
+            if not self._seat.held():
                 _log.warning("this process no longer leads: it could not renew its seat in time")
         finally:
             duty.cancel()

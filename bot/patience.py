@@ -6,7 +6,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from telegram.error import Conflict, InvalidToken, RetryAfter, TelegramError
+from telegram.error import Conflict, InvalidToken, TelegramError
+
+from bot.transport import Flood
 
 T = TypeVar("T")
 
@@ -32,9 +34,8 @@ async def until_done(what: str, call: Callable[[], Awaitable[T]]) -> T:
 
 def pause_after(error: TelegramError, failures: int) -> float:
     """Seconds until the next try, after so many failures in a row: as asked, or doubling, with jitter."""
-    if isinstance(error, RetryAfter):
-        wait = error.retry_after
-        return float(wait if isinstance(wait, int) else wait.total_seconds())
+    if isinstance(error, Flood):
+        return error.seconds
     if isinstance(error, InvalidToken):
         return _HOPELESS
     return min(_MOST, _FIRST * 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0)

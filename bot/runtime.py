@@ -28,7 +28,7 @@ from bot.transport import AiohttpRequest
 from bot.updates import MemoryUpdateLog, RedisUpdateLog, UpdateLog
 from bot.webhook import Webhook
 from monitoring.health import Health
-from monitoring.journal import journal
+from monitoring.journal import Journal
 from monitoring.metrics import Metrics
 from monitoring.snapshot import Snapshot
 from queueing.contract import Queue
@@ -69,6 +69,7 @@ class Runtime:
         self._queue = _make_queue(settings, self._bot_id)
         self._request = AiohttpRequest(settings.send_timeout)
         self.metrics = Metrics(self._queue.backend, REASONS, METHODS)
+        self._journal = Journal()
         self.snapshot = Snapshot(self._queue)
         self._worker = self._make_worker()
         self._maintenance = Maintenance(self._queue, self._observe)
@@ -133,7 +134,7 @@ class Runtime:
 
     def _observe(self, event: Event, /) -> None:
         self.metrics(event)
-        journal(event)
+        self._journal(event)
 
     async def start(self) -> None:
         """Starts everything. What a part needs to be stopped for comes before it, and so is stopped after it."""

@@ -60,7 +60,7 @@ class Health:
         stats = await self.watch()
         return Report(
             {
-                "queue": OK if stats is not None else "the queue's server (Redis) does not answer",
+                "queue": OK if stats and self._worker.available else "the queue's server (Redis) does not answer",
                 "bot": self._bot_problem() or OK,
                 "workers": self._workers_problem() or OK,
             }
@@ -78,8 +78,6 @@ class Health:
     def _workers_problem(self) -> str | None:
         if not self._worker.running:
             return "worker coroutines have ended"
-        if not self._worker.available:
-            return "the workers wait for the queue's server"
         if self._queue.remaining() <= 0:
             return "the queue was not asked for work within the lease time"
         if time.monotonic() - self._moved_at > _STANDSTILL:

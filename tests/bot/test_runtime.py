@@ -1,0 +1,198 @@
+"""The whole process: it comes up whatever is away, and goes down without losing anything."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from bot import outcomes
+from bot.labels import METHODS, REASONS
+from bot.playground import Playground, start_playground
+from bot.playground.faults import Fault
+from bot.runtime import Runtime
+from bot.settings import Settings
+from bot.web import create_app
+from tests.bot.served import (
+    ROOT,
+    TOKEN,
+    Gunicorn,
+    application,
+    calls,
+    listening,
+    processes,
+    sent_texts,
+    settings_for,
+    telegram,
+)
+from tests.conftest import Server, free_port, wait_until
+
+MESSAGES = "/api/v1/messages"
+
+
+@pytest.fixture
+async def playground() -> AsyncIterator[Playground]:
+    async with telegram() as running:
+        yield running
+
+
+async def becomes_ready(client: httpx.AsyncClient) -> None:
+    async def ready() -> bool:
+        return (await client.get("/health/ready")).status_code == 200
+
+    await wait_until(ready, "it to be ready")
+
+
+async def test_it_starts_without_redis_and_comes_up_with_it(
+    playground: Playground, own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_server.stop()
+    settings = settings_for(playground.url, own_server.url, redis_timeout=0.5)
+    async with listening(create_app(settings)) as client:
+        assert (await client.get("/health/live")).status_code == 200
+        unready = await client.get("/health/ready")
+        assert unready.status_code == 503
+        assert "does not answer" in unready.json()["checks"]["queue"]
+        await wait_until(lambda: "waiting for the queue's server" in caplog.text, "a line in the log")
+        own_server.start()
+        await becomes_ready(client)
+        await client.post(MESSAGES, json={"chat_id": 42, "text": "hi"})
+        await wait_until(lambda: sent_texts(playground) == ["hi"], "the message")
+
+
+async def test_it_starts_without_telegram_and_comes_up_with_it(redis_url: str) -> None:
+    port = free_port()
+    async with listening(create_app(settings_for(f"http://127.0.0.1:{port}", redis_url))) as client:
+
+        async def told() -> bool:
+            return "getMe does not work" in (await client.get("/health/ready")).json()["checks"]["bot"]
+
+        await wait_until(told, "the reason")
+        accepted = await client.post(MESSAGES, json={"chat_id": 42, "text": "kept meanwhile"})
+        assert accepted.status_code == 202
+        playground = await start_playground(port=port)
+        playground.world.bot(TOKEN)
+        try:
+            await becomes_ready(client)
+            await wait_until(lambda: sent_texts(playground) == ["kept meanwhile"], "the message")
+        finally:
+            await playground.close()
+
+
+async def test_a_message_of_any_redis_client_is_sent(playground: Playground, redis: Redis, redis_url: str) -> None:
+    async with application(settings_for(playground.url, redis_url)):
+        await redis.rpush("telegram_messages", '{"chat_id": 42, "text": "hi"}')
+        await wait_until(lambda: sent_texts(playground, 42) == ["hi"], "the message")
+
+
+async def test_what_is_in_flight_at_the_end_is_finished_and_settled(
+    playground: Playground, redis: Redis, redis_url: str
+) -> None:
+    playground.world.faults.add(Fault(kind="latency", method="sendMessage", ms=500), None)
+    async with application(settings_for(playground.url, redis_url)) as client:
+        accepted = await client.post(MESSAGES, json={"chat_id": 42, "text": "slow"})
+        await wait_until(lambda: calls(playground, "sendMessage") == 1, "it to be on its way")
+    assert await redis.hget(f"{{telegram_messages}}:msg:{accepted.json()['id']}", "status") == "sent"
+    assert sent_texts(playground) == ["slow"]
+
+
+async def test_a_new_process_finds_what_was_left(playground: Playground, redis: Redis, redis_url: str) -> None:
+    await redis.rpush("telegram_messages", *[f'{{"chat_id": {n % 7 + 1}, "text": "{n}"}}' for n in range(50)])
+    for _ in range(2):
+        async with application(settings_for(playground.url, redis_url)):
+            await wait_until(lambda: len(sent_texts(playground)) > 0, "the first messages")
+    async with application(settings_for(playground.url, redis_url)):
+        await wait_until(lambda: len(sent_texts(playground)) >= 50, "all of them")
+    for chat in range(1, 8):
+        assert sent_texts(playground, chat) == [str(n) for n in range(50) if n % 7 + 1 == chat]
+
+
+async def test_the_in_process_queue_empties_itself_at_the_end(
+    playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    playground.world.faults.add(Fault(kind="latency", method="sendMessage", ms=50), None)
+    async with application(settings_for(playground.url)) as client:
+        await client.post(MESSAGES, json=[{"chat_id": 42, "text": str(n)} for n in range(10)])
+    assert sent_texts(playground) == [str(n) for n in range(10)]
+
+
+async def test_what_the_in_process_queue_could_not_send_is_told(
+    playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("bot.runtime._EMPTYING", 0.1)
+    playground.world.faults.add(Fault(kind="error", method="sendMessage"), None)
+    async with application(settings_for(playground.url)) as client:
+        await client.post(MESSAGES, json=[{"chat_id": chat, "text": "lost"} for chat in (42, 43)])
+    assert "2 messages end unsent" in caplog.text
+
+
+async def test_nothing_is_left_running_after_the_end(playground: Playground, redis_url: str) -> None:
+    before = asyncio.all_tasks()
+    async with application(settings_for(playground.url, redis_url)):
+        pass
+
+    def ended() -> bool:
+        return not [task for task in asyncio.all_tasks() - before if "asyncio.server" not in str(task.get_coro())]
+
+    await wait_until(ended, "all its tasks to end")
+
+
+async def test_stopping_works_in_the_middle_of_starting(own_server: Server) -> None:
+    own_server.stop()
+    runtime = Runtime(settings_for("http://127.0.0.1:1", own_server.url, redis_timeout=0.2))
+    await runtime.start()
+    await runtime.stop()
+
+
+def test_without_a_token_it_says_what_to_do() -> None:
+    with pytest.raises(RuntimeError, match="TELEGRAM_TOKEN"):
+        Runtime(Settings(_env_file=None))
+
+
+def test_no_part_shows_the_token(redis_url: str) -> None:
+    async def shown() -> str:
+        runtime = Runtime(settings_for("http://127.0.0.1:1", redis_url))
+        parts = {name: part for name, part in vars(runtime).items() if name != "_token"}
+        return repr([runtime, parts])
+
+    assert TOKEN.partition(":")[2] not in asyncio.run(shown())
+
+
+def test_the_module_makes_nothing_that_a_fork_would_break() -> None:
+    code = (
+        "import gc, socket, threading; import bot.web\n"
+        "assert threading.active_count() == 1\n"
+        "assert not [thing for thing in gc.get_objects() if isinstance(thing, socket.socket)]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_metrics_know_every_reason_and_the_common_methods() -> None:
+    table = outcomes.__doc__ or ""
+    documented = {
+        reason for row in re.findall(r"^\| ([a-z_, ]+?) +\| [RD] \|", table, re.MULTILINE) for reason in row.split(", ")
+    }
+    assert len(documented) > 15
+    assert documented | {"attempts"} == REASONS
+    assert {"sendMessage", "sendPhoto", "editMessageText", "answerCallbackQuery", "getMe"} <= METHODS
+
+
+async def test_six_processes_share_the_work_and_stop_cleanly(
+    playground: Playground, redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    gunicorn = Gunicorn(tmp_path, playground.url, redis_url, processes=6)
+    async with processes(gunicorn):
+        elements = [f'{{"chat_id": {n % 100 + 1}, "text": "{n}"}}' for n in range(1000)]
+        await redis.rpush("telegram_messages", *elements)
+        await wait_until(lambda: len(sent_texts(playground)) >= 1000, "all of them")
+    for chat in range(1, 101):
+        assert sent_texts(playground, chat) == [str(n) for n in range(1000) if n % 100 + 1 == chat]
+    assert gunicorn.master.returncode == 0
+    assert not any("Traceback" in line for line in gunicorn.lines)

@@ -1,0 +1,39 @@
+"""Which events become lines of the log."""
+
+import pytest
+
+from monitoring.journal import Journal
+from queueing.events import Acked, Available, Buried, Event, Fenced, Reaped, Released, Unavailable
+from queueing.message import Message
+
+MESSAGE = Message(bot="1", chat="42", body={"text": "the text of a person"}, id="m1")
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (Released(MESSAGE, "network", "refused", 1.25, False), "message m1 to chat 42 will be tried again in 1.2 s"),
+        (Released(MESSAGE, None, None, 0.0, False), ""),
+        (Buried(MESSAGE, "blocked", "bot was blocked"), "message m1 is now a dead letter: bot was blocked (blocked)"),
+        (Buried(None, "malformed", "not JSON"), "dead letter: not JSON (malformed)"),
+        (Reaped("host:1", 3), "process host:1 is presumed dead; 3 of its messages"),
+        (Fenced(MESSAGE), "message m1 was settled too late"),
+        (Acked(MESSAGE, 0.1, 0.1), ""),
+    ],
+)
+def test_an_event_is_a_line_if_somebody_wants_to_read_it(
+    caplog: pytest.LogCaptureFixture, event: Event, expected: str
+) -> None:
+    caplog.set_level("INFO")
+    Journal()(event)
+    assert expected in caplog.text
+    assert bool(expected) == bool(caplog.text)
+    assert "the text of a person" not in caplog.text
+
+
+def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal()
+    for event in (Unavailable(0.0, "refused"), Unavailable(0.1, "refused"), Available(3.0), Unavailable(0.0, "again")):
+        journal(event)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.rpartition(" ")[2] for message in messages] == ["refused", "s", "again"]
