@@ -5,7 +5,9 @@ from monitoring.logs import configure_logging
 
 settings = server.settings_of_master()
 configure_logging(settings.log_level, settings.log_format)
-server.own_metrics_directory()
+
+# Set by gunicorn before it imports the application, and kept from a master that takes over (SIGUSR2): it has its own.
+raw_env = [f"PROMETHEUS_MULTIPROC_DIR={server.metrics_directory()}"]
 
 wsgi_app = "bot.web:app"
 worker_class = server.Process

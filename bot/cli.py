@@ -102,8 +102,10 @@ def _ask(url: str | None, path: str, body: object = None) -> Any:
         _fail(f"{error}; is it running? `telequeue up` starts it, BIND or --url says where it is")
     if code == 401:
         _fail("the key was not accepted: API_KEYS here must hold one of the server's")
+    if not isinstance(answer, dict) or (code >= 400 and "error" not in answer):
+        _fail(f"what answers there is no telequeue (HTTP status {code})")
     if code >= 400:
-        _fail(str(answer.get("error", f"HTTP status {code}")))
+        _fail(answer["error"])
     return answer
 
 

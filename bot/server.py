@@ -51,27 +51,26 @@ def settings_of_master() -> Settings:
     return settings
 
 
-def own_metrics_directory() -> None:
-    """Sets PROMETHEUS_MULTIPROC_DIR to a fresh directory of this master, removed when it exits.
+def metrics_directory() -> str:
+    """A fresh directory of this master for prometheus_client, removed when it exits; the same again at a reload.
 
-    Files of an earlier run would be added to the counters of this one. Where the variable is set already, the
-    directory is made inside. To be called before prometheus_client is imported, which looks at the variable then.
+    Files of an earlier run would be added to the counters of this one. Where PROMETHEUS_MULTIPROC_DIR is set,
+    the directory is made inside.
     """
     global _metrics
-    if _metrics:
-        return  # a reload
-    master = os.getpid()
-    parent = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if parent:
-        Path(parent).mkdir(parents=True, exist_ok=True)
-    _metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="telequeue-metrics-", dir=parent)
+    if _metrics is None:
+        parent = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if parent:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+        _metrics = tempfile.mkdtemp(prefix="telequeue-metrics-", dir=parent)
+        atexit.register(_remove, _metrics, os.getpid())
+    return _metrics
 
-    def remove(directory: str) -> None:
-        # the processes inherit this, and theirs is not the last look
-        if os.getpid() == master:
-            shutil.rmtree(directory, ignore_errors=True)
 
-    atexit.register(remove, _metrics)
+def _remove(directory: str, master: int) -> None:
+    # the processes inherit the wish to do this, but only the master's end is the end
+    if os.getpid() == master:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def graceful_seconds(settings: Settings) -> int:

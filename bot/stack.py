@@ -19,13 +19,14 @@ from bot.children import Child
 from bot.client import Unreachable, base_url, call
 from bot.lock import Lock
 from bot.settings import Settings
+from monitoring.logs import mask
 
 DATA = ".telequeue"
 PLAYGROUND_TOKEN = "8081:playground"  # noqa: S105  opens nothing but the stand-in on this machine
 _PLAYGROUND_PORT = 8081
 _PLAYGROUND_CHAT = 1001  # the stand-in's first chat, open from the start
 _CONFIG = Path(__file__).parent.parent / "gunicorn.conf.py"
-_PATIENCE = 10.0  # seconds after which a start that takes long says what it waits for
+_PATIENCE = 5.0  # seconds after which a start that takes long says what it waits for
 _GUNICORN_LIMIT = 20.0  # seconds over its own limit that gunicorn gets to stop
 _PLAYGROUND_LIMIT = 10.0  # seconds
 _SERVER_LIMIT = 60.0  # seconds; the server may have much to write
@@ -49,6 +50,8 @@ class Stack:
         self._alone = Lock(directory / "up.lock")
         self._held_by_children = Lock(directory / "children.lock")
         self._children: list[tuple[Child, float]] = []
+        # Not said, it is the shared queue: here it costs nobody the trouble of setting up a server.
+        self._shared = settings.use_redis_queue or "use_redis_queue" not in settings.model_fields_set
         self._environ = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}
         self._server: Child | None = None
         self._redis_port: int | None = None
@@ -106,12 +109,12 @@ class Stack:
 
     def _start_server(self) -> None:
         settings = self._settings
-        if "use_redis_queue" in settings.model_fields_set and not settings.use_redis_queue:
+        if not self._shared:
             _say("Queue     within each process (USE_REDIS_QUEUE=false): what waits there ends with the process")
             return
         self._environ["USE_REDIS_QUEUE"] = "true"
         if settings.names_redis:
-            _say("Queue     on the server that REDIS_… names")
+            _say(f"Queue     {mask(settings.redis_dsn)}")
             return
         binary = embedded.find_server()
         port = embedded.free_port(embedded.DEFAULT_PORT)
@@ -184,7 +187,7 @@ class Stack:
             port = "" if self._redis_port == embedded.DEFAULT_PORT else f" -p {self._redis_port}"
             element = f'{{"chat_id":{chat},"text":"hello"}}'
             _say(f"  or, as any program  {embedded.client_command()}{port} RPUSH telegram_messages '{element}'")
-        _say("  Stop                Ctrl-C; nothing is lost")
+        _say(f"  Stop                Ctrl-C{'; nothing is lost' if self._shared else ''}")
         _say("")
 
     def _watch(self) -> NoReturn:
@@ -236,7 +239,7 @@ class Stack:
                     before = self._interrupts
                 time.sleep(_TICK)
             child.kill()
-        _say("Stopped. What was not sent yet is kept for the next start." if self._redis_port else "Stopped.")
+        _say("Stopped. What was not sent yet is kept for the next start." if self._shared else "Stopped.")
 
 
 def _telequeue() -> str:
