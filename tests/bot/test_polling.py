@@ -34,6 +34,7 @@ from tests.bot.served import (
     Gunicorn,
     application,
     calls,
+    metric,
     processes,
     say,
     sent_texts,
@@ -290,7 +291,11 @@ async def test_an_update_polled_is_answered(playground: Playground, redis_url: s
     async with application(settings_for(playground.url, redis_url)) as client:
         say(playground, 42, "/ping")
         await wait_until(lambda: sent_texts(playground, 42) == ["pong"], "the answer")
-        assert 'result="handled"} 1.0' in (await client.get("/metrics")).text
+
+        async def counted() -> bool:
+            return metric((await client.get("/metrics")).text, "webhook_updates_total", result="handled") == 1
+
+        await wait_until(counted, "it to be counted")
         assert (await client.post("/telegram/webhook", json={"update_id": 1})).status_code == 401
 
 
