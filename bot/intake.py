@@ -87,7 +87,7 @@ class Intake:
             taken = await self._handle(update_id, fields)
             await (self._updates.done(update_id) if taken.settled else self._updates.abandon(update_id))
         except QueueUnavailable as error:
-            _logger.warning("update %d has to wait: %s", update_id, error)
+            _logger.debug("update %d has to wait: %s", update_id, error)  # the outage itself is in the log
             return Taken.UNAVAILABLE
         return taken
 

@@ -81,16 +81,19 @@ class RedisUpdateLog:
                 return False
 
     async def done(self, update_id: int) -> None:
+        lock = self._held.pop(update_id)
         key = updates_key(self._bot, update_id // _BLOCK)
         with mapped_errors():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.setbit(key, update_id % _BLOCK, 1)
                 pipeline.expire(key, _REMEMBERED)
                 await pipeline.execute()
-        await self.abandon(update_id)
+        await self._release(lock)
 
     async def abandon(self, update_id: int) -> None:
-        lock = self._held.pop(update_id)
+        await self._release(self._held.pop(update_id))
+
+    async def _release(self, lock: Lock) -> None:
         # Not owned: the lease had ended, so there is nothing to give back.
         with mapped_errors(), contextlib.suppress(LockNotOwnedError):
             await lock.release()
