@@ -238,13 +238,10 @@ class Settings(BaseSettings):
         return host.strip("[]"), int(port)
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Reads the environment, then `.env` in the working directory. `overrides` stand above both.
-
-    Raises SettingsError.
-    """
+def load_settings() -> Settings:
+    """Reads the environment and, below it, `.env` in the working directory. Raises SettingsError."""
     try:
-        return Settings(**overrides)
+        return Settings()
     except ValidationError as error:
         lines = [_line(item["loc"], item["msg"], item.get("input")) for item in error.errors(include_url=False)]
     except (OSError, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -52,7 +53,12 @@ class Stack:
         self._children: list[tuple[Child, float]] = []
         # Not said, it is the shared queue: here it costs nobody the trouble of setting up a server.
         self._shared = settings.use_redis_queue or "use_redis_queue" not in settings.model_fields_set
-        self._environ = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}
+        self._metrics = directory / "metrics"
+        self._environ = {
+            **os.environ,
+            "WEB_CONCURRENCY": str(settings.web_concurrency),
+            "PROMETHEUS_MULTIPROC_DIR": str(self._metrics),
+        }
         self._server: Child | None = None
         self._redis_port: int | None = None
         self._chat_page: str | None = None
@@ -88,6 +94,8 @@ class Stack:
             if not self._alone.take():
                 raise StackError(f"already running in this directory (process {self._alone.holder()})")
             if self._held_by_children.take():
+                # of a run that was killed; nobody uses it now
+                shutil.rmtree(self._metrics, ignore_errors=True)
                 return
         except OSError as error:
             raise StackError(f"{error.filename or self._directory}: {error.strerror}") from None
