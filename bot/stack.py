@@ -93,15 +93,14 @@ class Stack:
             self._directory.mkdir(exist_ok=True)
             if not self._alone.take():
                 raise StackError(f"already running in this directory (process {self._alone.holder()})")
-            if self._held_by_children.take():
-                # of a run that was killed; nobody uses it now
-                shutil.rmtree(self._metrics, ignore_errors=True)
-                return
+            free = self._held_by_children.take()
         except OSError as error:
             raise StackError(f"{error.filename or self._directory}: {error.strerror}") from None
-        _say("What an earlier run left is still finishing its sends …")
-        if not self._wait(self._held_by_children.take, self._gunicorn_limit):
-            raise StackError("processes of an earlier run do not end: look for gunicorn and valkey-server")
+        if not free:
+            _say("What an earlier run left is still finishing its sends …")
+            if not self._wait(self._held_by_children.take, self._gunicorn_limit):
+                raise StackError("processes of an earlier run do not end: look for gunicorn and valkey-server")
+        shutil.rmtree(self._metrics, ignore_errors=True)  # of a run that was killed
 
     def _require_address(self) -> None:
         host, port = self._settings.address
