@@ -97,9 +97,16 @@ class FileSeat:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
+        self._complained = False
 
     async def take(self) -> bool:
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            if not self._complained:
+                _log.error("nobody can lead: the lock file cannot be opened: %s", error)
+            self._complained = True
+            return False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,6 +1,7 @@
 """One process leads; another does soon after it does not any more."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -64,8 +65,6 @@ async def test_a_seat_in_redis_expires(client: Redis, redis: Redis) -> None:
 
 
 async def test_what_the_seat_holds_names_the_process(client: Redis, redis: Redis) -> None:
-    import os
-
     await RedisSeat(client, KEY).take()
     assert f":{os.getpid()}:" in await redis.get(KEY)
 
@@ -143,3 +142,15 @@ async def test_without_redis_nobody_leads_and_afterwards_somebody_does(own_serve
     await wait_until(lambda: duty.doing == 1, "it to lead again")
     await election.stop()
     await client.aclose()
+
+
+async def test_a_lock_file_that_cannot_be_opened_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "leader.lock"
+    path.symlink_to(tmp_path / "somewhere else")
+    seat = FileSeat(path)
+    assert not await seat.take()
+    assert not await seat.take()
+    assert caplog.text.count("lock file cannot be opened") == 1
+    path.unlink()
+    assert await seat.take()
+    await seat.leave()
