@@ -16,6 +16,7 @@ class Lease:
     lane:     the queue's name for (bot, chat).
     attempts: failures counted so far.
     takeovers: how often a process that held it was presumed dead.
+    write_by: when a limited message must have been written, on the clock of `Queue.clock`; None: no limit holds for it.
     """
 
     token: str
@@ -23,6 +24,7 @@ class Lease:
     message: Message
     attempts: int = 0
     takeovers: int = 0
+    write_by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Claim:
     buried:  (reason, error) of elements that could not be read and went to the dead letters.
     next_due: seconds until a waiting lane can be looked at again; None: nothing is waiting for a time.
     more:    the front door holds more than one call takes: call again soon.
+    kept:    tokens of settlements that buried a message which stays after all, because there is an outage.
     """
 
     leases: Sequence[Lease] = ()
@@ -51,6 +54,7 @@ class Claim:
     buried: Sequence[tuple[str, str]] = ()
     next_due: float | None = None
     more: bool = False
+    kept: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +150,11 @@ class Queue(Protocol):
         lease time is presumed dead. When it raises, nothing is known: the same settlements are to be given again.
         """
 
+    def clock(self) -> float:
+        """Seconds on a clock that runs on while the process is stopped."""
+
     def remaining(self) -> float:
-        """Seconds for which this process's leases are surely its own, on a clock that a stopped process cannot stop."""
+        """Seconds, on that clock, for which this process's leases are surely its own."""
 
     async def wait(self, timeout: float) -> None:
         """Returns when there may be something to claim, after `notify`, or after `timeout` seconds."""

@@ -198,6 +198,9 @@ class MemoryQueue:
         while self._ended and (len(self._ended) > KEPT or next(iter(self._ended.values()))[0] < now):
             self._ended.popitem(last=False)
 
+    def clock(self) -> float:
+        return time.monotonic()
+
     def remaining(self) -> float:
         return math.inf
 

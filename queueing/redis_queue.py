@@ -17,8 +17,9 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from queueing.contract import Claim, DeadLetter, Lease, MessageStatus, ProcessStats, QueueStats, Settlement
 from queueing.errors import MalformedMessage, QueueUnavailable
 from queueing.keys import Keys
-from queueing.message import Message, MessageState, decode, encode
-from queueing.retry import Ack, Bury, Release
+from queueing.limits import MARGIN, WRITE_WITHIN, RateLimits
+from queueing.message import Message, MessageState, Priority, decode, encode
+from queueing.retry import Ack, Bury, Release, Scope
 from queueing.scripts import Script, mapped_errors
 
 # A clock that runs on while the process, or the whole machine, is stopped. Where there is none (macOS), the next best.
@@ -41,6 +42,7 @@ class RedisQueue:
     status_ttl:    seconds for which the status of a message is kept after it ended.
     queue_max:     messages that may wait before `enqueue` refuses.
     default_bot:   the bot of elements that name none.
+    limits:        what may leave.
     timeout:       seconds for which an answer of the server is awaited.
     name:          the list that is the front door; all other keys derive from it.
     """
@@ -56,6 +58,7 @@ class RedisQueue:
         status_ttl: float = 86_400.0,
         queue_max: int = 5_000_000,
         default_bot: str | None = None,
+        limits: RateLimits = RateLimits(),  # noqa: B008  frozen
         timeout: float = 5.0,
         name: str = "telegram_messages",
     ) -> None:
@@ -64,12 +67,14 @@ class RedisQueue:
         self._status_ttl = status_ttl
         self._queue_max = queue_max
         self._default_bot = default_bot or ""
+        self._limits = limits
         self._timeout = timeout
         self._keys = Keys(name)
         self.incarnation = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._about = json.dumps({"pid": os.getpid(), "workers": workers})
         self._claim, self._reap, self._leave = Script("claim"), Script("reap"), Script("leave")
         self._enqueue, self._stats = Script("enqueue"), Script("stats")
+        self._limits_arg = _limits_arg(limits)
         self._call = 0
         self._expires = 0.0
         self._unreadable: list[tuple[str, str, str]] = []
@@ -97,7 +102,8 @@ class RedisQueue:
     async def enqueue(self, messages: Sequence[Message]) -> None:
         args: list[str | bytes | int] = [secrets.token_hex(12), self._queue_max]
         for message in messages:
-            args += [encode(message), message.id if message.track else "", message.bot, message.chat]
+            door = "b" if message.priority is Priority.BULK else "n"
+            args += [encode(message), message.id if message.track else "", message.bot, message.chat, door]
         await self._enqueue.run(self._patient, self._keys.front, args)
 
     async def register(self, bot: str, credential: str) -> None:
@@ -116,16 +122,16 @@ class RedisQueue:
 
     async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
         """See the contract. After an error the next call has the same number, and must have the same arguments."""
-        call, unreadable, started = self._call + 1, self._unreadable, time.clock_gettime(_CLOCK)
+        call, unreadable, started = self._call + 1, self._unreadable, self.clock()
         args = self._claim_args(call, want, held)
         for settlement in settlements:
             args += _settlement_args(settlement)
         for lane, token, error in unreadable:
-            args += ["bury", lane, token, "malformed", error, ""]
+            args += ["bury", lane, token, "malformed", error, Scope.MESSAGE, "", ""]
         reply = await self._claim.run(self._redis, self._keys.front, args)
 
         self._call, self._expires, self._unreadable = call, started + self._lease_seconds, []
-        leases = [lease for grant in reply[0] if (lease := self._lease(grant))]
+        leases = [lease for grant in reply[0] if (lease := self._lease(grant, started + WRITE_WITHIN))]
         errors = [error.decode(errors="replace") for error in reply[3]] + [error for _, _, error in unreadable]
         return Claim(
             leases=leases,
@@ -134,6 +140,7 @@ class RedisQueue:
             buried=[("malformed", error) for error in errors],
             next_due=None if reply[4] < 0 else reply[4] / 1000,
             more=reply[5] > 0 or bool(self._unreadable),
+            kept=[token.decode() for token in reply[6]],
         )
 
     def _claim_args(self, call: int, want: int, held: Sequence[Lease]) -> list[str | bytes | int]:
@@ -147,11 +154,12 @@ class RedisQueue:
             self._default_bot,
             self._about,
             _ms(self._status_ttl),
+            self._limits_arg,
             len(held),
             *(lease.token for lease in held),
         ]
 
-    def _lease(self, grant: Sequence[Any]) -> Lease | None:
+    def _lease(self, grant: Sequence[Any], write_by: float) -> Lease | None:
         """The lease in a grant; None, and the next call buries it, if its element is no message after all."""
         lane, token, entry = grant[0].decode(), grant[1].decode(), grant[4]
         header, _, element = entry.partition(b"\n")
@@ -162,10 +170,14 @@ class RedisQueue:
         except MalformedMessage as error:
             self._unreadable.append((lane, token, str(error)))
             return None
-        return Lease(token, lane, message, attempts=grant[2], takeovers=grant[3])
+        limited = write_by if self._limits.limits(chat) else None
+        return Lease(token, lane, message, attempts=grant[2], takeovers=grant[3], write_by=limited)
+
+    def clock(self) -> float:
+        return time.clock_gettime(_CLOCK)
 
     def remaining(self) -> float:
-        return self._expires - time.clock_gettime(_CLOCK)
+        return self._expires - self.clock()
 
     def notify(self) -> None:
         self._woken.set()
@@ -190,7 +202,7 @@ class RedisQueue:
                 await asyncio.sleep(0.25)  # claim says what is wrong; here it is enough not to spin
 
     async def reap(self) -> Mapping[str, int]:
-        args = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5)]
+        args = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5), self._limits_arg]
         reply = await self._reap.run(self._patient, self._keys.front, args)
         return {name.decode(): count for name, count in zip(reply[::2], reply[1::2], strict=True)}
 
@@ -252,7 +264,7 @@ class RedisQueue:
             await asyncio.gather(self._doorbell, return_exceptions=True)
         # If the server is away, its leases end by themselves.
         with contextlib.suppress(QueueUnavailable):
-            await self._leave.run(self._redis, self._keys.front, [self.incarnation])
+            await self._leave.run(self._redis, self._keys.front, [self.incarnation, self._limits_arg])
         for client in (self._redis, self._patient, self._bell):
             await client.aclose()
 
@@ -261,20 +273,25 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _limits_arg(limits: RateLimits) -> str:
+    """See lua/limits.lua: "bot 30 1010.000 chat …", periods in ms, the margin included."""
+    rates = {"bot": limits.bot, "chat": limits.chat, "group": limits.group}
+    return " ".join(f"{name} {rate.count} {(rate.period + MARGIN) * 1000:.3f}" for name, rate in rates.items())
 
 
 def _settlement_args(settlement: Settlement) -> list[str]:
     lane, token = settlement.lease.lane, settlement.lease.token
     match settlement.decision:
         case Ack(result):
-            return ["ack", lane, token, result or "", "", ""]
-        case Release(delay, reason, error, counts, _):
-            tried = f"{reason or ''}\t{_one_line(error or '')}"
-            return ["release", lane, token, str(_ms(delay)), str(int(counts)), tried]
-        case Bury(reason, error, _):
-            return ["bury", lane, token, reason, _one_line(error), ""]
+            return ["ack", lane, token, result or "", "", "", "", ""]
+        case Release(delay, reason, error, counts, _, scope):
+            return ["release", lane, token, str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
+        case Bury(reason, error, _, scope):
+            return ["bury", lane, token, reason, _one_line(error), scope, "", ""]
 
 
 def _text(value: bytes | str) -> str:

@@ -2,7 +2,24 @@
 
 import random
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import assert_never
+
+
+class Scope(StrEnum):
+    """What a failure is about, and so what has to wait.
+
+    MESSAGE:  this message alone.
+    CHAT:     its chat; where several are told the same at once, the bot.
+    BOT:      all of its bot's messages.
+    RECEIVER: the receiver's own trouble, or the way to it. When it hits several chats of a bot and nothing gets through
+              between them, it is an outage: the bot waits, one probe at a time goes out, and no attempt is spent.
+    """
+
+    MESSAGE = "message"
+    CHAT = "chat"
+    BOT = "bot"
+    RECEIVER = "receiver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +37,14 @@ class RetryLater:
     reason:  its class, a label of `messages_retried_total`.
     after:   seconds to wait as the receiver asked; such a wait costs no attempt. None: the policy's backoff.
     uncertain: it may have been delivered after all.
+    scope:   what has to wait.
     """
 
     error: str
     reason: str
     after: float | None = None
     uncertain: bool = False
+    scope: Scope = Scope.MESSAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +72,28 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Stays at the head of its lane, for `delay` seconds. `reason` and `error` are None when nothing was tried."""
+    """Stays at the head of its lane; what `scope` names waits for `delay` seconds. `reason` and `error` are None when
+    nothing was tried: then it did not leave, and costs nothing of any limit."""
 
     delay: float = 0.0
     reason: str | None = None
     error: str | None = None
     counts: bool = False
     uncertain: bool = False
+    scope: Scope = Scope.MESSAGE
 
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Goes to the dead letters. `uncertain`: its last attempt may have delivered it."""
+    """Goes to the dead letters, unless `scope` is RECEIVER and there is an outage: then it stays.
+
+    uncertain: its last attempt may have delivered it.
+    """
 
     reason: str
     error: str
     uncertain: bool = False
+    scope: Scope = Scope.MESSAGE
 
 
 Decision = Ack | Release | Bury
@@ -100,11 +125,11 @@ def decide(outcome: Outcome, *, attempts: int, policy: RetryPolicy, max_attempts
             return Release()
         case Rejected(error, reason):
             return Bury(reason, error)
-        case RetryLater(error, reason, after, uncertain) if after is not None:
-            return Release(after, reason, error, counts=False, uncertain=uncertain)
-        case RetryLater(error, reason, _, uncertain):
+        case RetryLater(error, reason, after, uncertain, scope) if after is not None:
+            return Release(after, reason, error, counts=False, uncertain=uncertain, scope=scope)
+        case RetryLater(error, reason, _, uncertain, scope):
             if attempts + 1 >= (max_attempts or policy.max_attempts):
-                return Bury("attempts", f"{error} (after {attempts + 1} attempts)", uncertain)
-            return Release(policy.delay(attempts + 1), reason, error, counts=True, uncertain=uncertain)
+                return Bury("attempts", f"{error} (after {attempts + 1} attempts)", uncertain, scope)
+            return Release(policy.delay(attempts + 1), reason, error, counts=True, uncertain=uncertain, scope=scope)
         case _:
             assert_never(outcome)

@@ -149,9 +149,10 @@ class Worker:
             self._tell(Available(away_for))
 
     def _take(self, request: _Request, claim: Claim) -> None:
-        stale = set(claim.stale)
+        stale, kept = set(claim.stale), set(claim.kept)
         for done in request.done:
-            self._tell(_fate(done, done.settlement.lease.token in stale))
+            token = done.settlement.lease.token
+            self._tell(_fate(done, stale=token in stale, kept=token in kept))
         for reason, error in claim.buried:
             self._tell(Buried(None, reason, error))
         self._lost.update(claim.lost)
@@ -193,13 +194,15 @@ class Worker:
             return RetryLater(f"{type(error).__name__} inside telequeue, see its log", "internal_error")
 
     def _may_write(self, lease: Lease) -> bool:
+        if lease.write_by is not None and self._queue.clock() > lease.write_by:
+            return False
         return lease.token not in self._lost and self._queue.remaining() > LEASE_MARGIN
 
     def _tell(self, event: Event) -> None:
         self._observe(event)
 
 
-def _fate(done: _Done, stale: bool) -> Event:
+def _fate(done: _Done, *, stale: bool, kept: bool) -> Event:
     """What the queue's confirmation of a settlement means to those who watch."""
     message = done.settlement.lease.message
     if stale:
@@ -210,5 +213,7 @@ def _fate(done: _Done, stale: bool) -> Event:
             return Acked(message, done.took, max(0.0, now - (message.accepted or now)))
         case Release(delay, reason, error, _, uncertain):
             return Released(message, reason, error, delay, uncertain)
+        case Bury(_, error, uncertain) if kept:
+            return Released(message, "outage", error, 0.0, uncertain)
         case Bury(reason, error, uncertain):
             return Buried(message, reason, error, uncertain)

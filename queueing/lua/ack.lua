@@ -1,9 +1,10 @@
 -- ack: the message is delivered and leaves its lane. result: JSON text or ''.
-local function ack(lane, status_ttl, result)
-  local message = remove_head(lane)
+local function ack(lane, priority, status_ttl, result)
+  local message = remove_head(priority, lane)
   if message.tracked then
     set_status(message.id, status_ttl, 'status', 'sent', 'sent_at', now, 'result', result)
   end
-  redis.call('HINCRBY', TOTALS, 'laned', -1)
-  requeue(lane)
+  note_answer(bot_of_lane(lane))
+  count('sent', 1)
+  place(lane, now)
 end

@@ -12,7 +12,7 @@ local function store_dead(id, letter)
   letter.died_at = now
   redis.call('HSET', DEAD, id, cjson.encode(letter))
   redis.call('ZADD', DEAD_INDEX, now, id)
-  redis.call('HINCRBY', TOTALS, 'dead', 1)
+  count('dead', 1)
 end
 
 local function bury_unread(element, error)
@@ -20,9 +20,9 @@ local function bury_unread(element, error)
   store_dead(id, { reason = 'malformed', error = error, element = without_tokens(element) })
 end
 
-local function bury(lane, status_ttl, reason, error)
-  local _, _, lines = tries(lane)
-  local message = remove_head(lane)
+local function bury(lane, priority, status_ttl, reason, error)
+  local _, _, _, lines = tries(priority, lane)
+  local message = remove_head(priority, lane)
   local bot, chat = string.match(lane, '^([^:]*):(.*)$')
   lines = lines .. now .. '\t' .. reason .. '\t' .. error .. '\n'
   store_dead(message.id, {
@@ -31,6 +31,5 @@ local function bury(lane, status_ttl, reason, error)
   if message.tracked then
     set_status(message.id, status_ttl, 'status', 'dead', 'error', error)
   end
-  redis.call('HINCRBY', TOTALS, 'laned', -1)
-  requeue(lane)
+  place(lane, now)
 end

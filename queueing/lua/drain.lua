@@ -19,7 +19,9 @@ end
 local function bot_of(fields, default_bot)
   local token = given(fields.bot_token)
   if token then
-    local bot = type(token) == 'string' and string.match(token, '^(%d+):[%w_-]+$')
+    local bot = type(token) == 'string' and string.match(token, '^%d+$')
+    if bot then return bot end -- it stands for a token that was taken out before
+    bot = type(token) == 'string' and string.match(token, '^(%d+):[%w_-]+$')
     if not bot then return nil, 'bot_token must look like 123456:ABC-DEF' end
     note_token(bot, token)
     return bot
@@ -65,15 +67,25 @@ local function without_token(element, fields, bot)
   return string.sub(element, 1, first - 1) .. bot .. string.sub(element, last + 1)
 end
 
--- → nil, or what is wrong with the element
-local function place(element, default_bot)
+-- Bulk waits at a door of its own until the look-ahead takes it, so that a million of it cost a list of elements.
+local LOOK_AHEAD = 1000 -- bulk messages in lanes at most
+
+local function to_bulk_door(element, fields, bot)
+  element = without_token(element, fields, bot)
+  if not given(fields.accepted) then element = string.format('{"accepted":%.0f,', now) .. string.sub(element, 2) end
+  redis.call('RPUSH', BULK, element)
+end
+
+-- → nil, or what is wrong with the element. from: the door that it came to.
+local function put_into_lane(element, default_bot, from)
   local ok, fields = pcall(cjson.decode, element)
-  if not ok or type(fields) ~= 'table' or not string.match(element, '^%s*{') then return 'not a JSON object' end
+  if not ok or type(fields) ~= 'table' or not string.match(element, '^{') then return 'not a JSON object' end
   local bot, chat, id, wrong
   bot, wrong = bot_of(fields, default_bot)
   if not bot then return wrong end
   chat, wrong = chat_of(fields)
   if not chat then return wrong end
+  if fields.priority == 'bulk' and from ~= BULK then return to_bulk_door(element, fields, bot) end
   id, wrong = id_of(fields)
   if not id then return wrong end
 
@@ -82,8 +94,21 @@ local function place(element, default_bot)
   if tracked and redis.call('EXISTS', status_key(id)) == 0 then
     set_status(id, OPEN_STATUS_MS, 'status', 'pending', 'created_at', now, 'bot', bot, 'chat', chat)
   end
+  local priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n'
   local header = string.format('%s %s %.0f\n', id, tracked and 't' or '-', accepted)
-  push(bot .. ':' .. chat, header .. without_token(element, fields, bot))
+  push(bot .. ':' .. chat, priority, header .. without_token(element, fields, bot))
+end
+
+local function put_all(elements, default_bot, from, errors)
+  for _, element in ipairs(elements) do
+    if element ~= BELL then
+      local wrong = put_into_lane(string.match(element, '^%s*(.*)$'), default_bot, from)
+      if wrong then
+        bury_unread(element, wrong)
+        errors[#errors + 1] = wrong
+      end
+    end
+  end
 end
 
 -- → the errors of those that were buried
@@ -95,18 +120,11 @@ local function drain(most, default_bot)
       elements[#elements + 1] = element
     end
   end
-  local errors, placed = {}, 0
-  for _, element in ipairs(elements) do
-    if element ~= BELL then
-      local wrong = place(element, default_bot)
-      if wrong then
-        bury_unread(element, wrong)
-        errors[#errors + 1] = wrong
-      else
-        placed = placed + 1
-      end
-    end
+  local errors = {}
+  put_all(elements, default_bot, FRONT, errors)
+  local room = LOOK_AHEAD - tonumber(redis.call('HGET', TOTALS, 'laned:b') or 0) - (counts['laned:b'] or 0)
+  if room > 0 and #elements < most then
+    put_all(redis.call('LPOP', BULK, math.min(room, most - #elements)) or {}, default_bot, BULK, errors)
   end
-  if placed > 0 then redis.call('HINCRBY', TOTALS, 'laned', placed) end
   return errors
 end

@@ -3,8 +3,13 @@
 local FRONT = KEYS[1]
 local P = '{' .. FRONT .. '}:'
 local HANDOFF = P .. 'handoff'
-local READY = P .. 'ready'
+local BULK = P .. 'bulk'
+local BOTS = P .. 'bots'
+local BOTS_DUE = P .. 'bots:due'
 local DUE = P .. 'due'
+local PACE = P .. 'pace'
+local PAUSED = P .. 'paused'
+local OUTAGES = P .. 'outages'
 local PROCESSES = P .. 'processes'
 local IDLE = P .. 'idle'
 local TRIES = P .. 'tries'
@@ -14,10 +19,17 @@ local TOKENS = P .. 'tokens'
 local NEW_TOKENS = P .. 'tokens:new'
 local TOTALS = P .. 'totals'
 
-local function lane_key(lane) return P .. 'lane:' .. lane end
+-- priority: i, n or b. A lane is "bot:chat".
+local function list_key(priority, lane) return P .. 'lane:' .. priority .. ':' .. lane end
+local function ready_key(priority, bot) return P .. 'ready:' .. priority .. ':' .. bot end
+local function log_key(scope) return P .. 'log:' .. scope end
+local function floods_key(bot) return P .. 'floods:' .. bot end
+local function failing_key(bot) return P .. 'failing:' .. bot end
 local function held_key(process) return P .. 'held:' .. process end
 local function status_key(id) return P .. 'msg:' .. id end
 local function operation_key(id) return P .. 'op:' .. id end
+
+local PRIORITIES = { 'i', 'n', 'b' }
 
 -- An element that is no message: it wakes a process that waits at the front door.
 local BELL = 'telequeue:bell'
@@ -25,3 +37,14 @@ local BELL = 'telequeue:bell'
 local clock = redis.call('TIME')
 -- Milliseconds since 1970 by the server's clock, the only one that all processes share.
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function bot_of_lane(lane) return string.match(lane, '^([^:]*):') end
+
+-- Counts are gathered while a script runs, and written at its end.
+local counts = {}
+local function count(field, by) counts[field] = (counts[field] or 0) + by end
+local function write_counts()
+  for field, by in pairs(counts) do
+    if by ~= 0 then redis.call('HINCRBY', TOTALS, field, by) end
+  end
+end

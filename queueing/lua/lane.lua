@@ -1,5 +1,5 @@
--- A lane: a list of entries, whose head stays where it is until it is settled. A lane with entries is in exactly one of
--- READY, DUE or a process's `held` hash; an empty one in none. So a push that finds it empty is the one that readies it.
+-- A lane: for each priority a list of entries, whose head stays where it is until it is settled. A lane with entries is
+-- in exactly one of: its bot's `ready` sets, DUE, or a process's `held` hash; an empty one is in none.
 -- An entry: "id track accepted\n" and the element. track: t or -; accepted: ms.
 
 -- A lane that was empty counts as served this long ago: it goes before the busy ones, but not before those that have
@@ -11,55 +11,97 @@ local function parse(entry)
   return { id = id, tracked = track == 't', accepted = tonumber(accepted), element = string.sub(entry, at) }
 end
 
-local function push(lane, entry)
-  if redis.call('RPUSH', lane_key(lane), entry) == 1 then
-    redis.call('ZADD', READY, now - FRESH_MS, lane)
-  end
-end
-
--- After its head left or was given back: the lane waits for its turn again, if anything is in it.
-local function requeue(lane)
-  if redis.call('EXISTS', lane_key(lane)) == 1 then
-    redis.call('ZADD', READY, now, lane)
-  end
-end
-
-local function head(lane)
-  local entry = redis.call('LINDEX', lane_key(lane), 0)
-  return entry and parse(entry)
-end
-
-local function remove_head(lane)
-  redis.call('HDEL', TRIES, lane)
-  return parse(redis.call('LPOP', lane_key(lane)))
-end
-
--- The tries of a lane's head: "attempts takeovers\n", then a line for each: "ms reason error", tab-separated.
+-- The tries of a head, by "priority lane": "attempts takeovers until\n", then a line for each: "ms reason error",
+-- tab-separated. until: ms, before which it is not tried again.
 local TRIES_KEPT = 4000 -- bytes; the oldest lines go first
 
-local function tries(lane)
-  local kept = redis.call('HGET', TRIES, lane)
-  if not kept then return 0, 0, '' end
-  local attempts, takeovers, lines = string.match(kept, '^(%d+) (%d+)\n(.*)$')
-  return tonumber(attempts), tonumber(takeovers), lines
+local function tries(priority, lane)
+  local kept = redis.call('HGET', TRIES, priority .. ' ' .. lane)
+  if not kept then return 0, 0, 0, '' end
+  local attempts, takeovers, till, lines = string.match(kept, '^(%d+) (%d+) (%d+)\n(.*)$')
+  return tonumber(attempts), tonumber(takeovers), tonumber(till), lines
 end
 
-local function note_try(lane, counts, taken_over, reason, error)
-  local attempts, takeovers, lines = tries(lane)
-  lines = lines .. now .. '\t' .. reason .. '\t' .. error .. '\n'
+-- try: { counts, taken_over, till, reason, error }. Returns the attempts so far.
+local function note_try(priority, lane, try)
+  local attempts, takeovers, _, lines = tries(priority, lane)
+  lines = lines .. now .. '\t' .. try.reason .. '\t' .. try.error .. '\n'
   while #lines > TRIES_KEPT and string.find(lines, '\n.') do
     lines = string.sub(lines, string.find(lines, '\n', 1, true) + 1)
   end
-  attempts, takeovers = attempts + counts, takeovers + taken_over
-  redis.call('HSET', TRIES, lane, attempts .. ' ' .. takeovers .. '\n' .. lines)
+  attempts, takeovers = attempts + (try.counts or 0), takeovers + (try.taken_over or 0)
+  local line = string.format('%d %d %.0f\n', attempts, takeovers, try.till or 0)
+  redis.call('HSET', TRIES, priority .. ' ' .. lane, line .. lines)
   return attempts
 end
 
--- The status of a tracked message: fields in pairs. ttl: ms.
-local function set_status(id, ttl, ...)
-  redis.call('HSET', status_key(id), ...)
-  redis.call('PEXPIRE', status_key(id), ttl)
+local function head(priority, lane)
+  local entry = redis.call('LINDEX', list_key(priority, lane), 0)
+  return entry and parse(entry)
 end
 
--- A message that has not ended keeps its status for this long, whatever the setting for those that have.
-local OPEN_STATUS_MS = 30 * 24 * 3600 * 1000
+local function remove_head(priority, lane)
+  redis.call('HDEL', TRIES, priority .. ' ' .. lane)
+  count('laned:' .. priority, -1)
+  return parse(redis.call('LPOP', list_key(priority, lane)))
+end
+
+local blocked = {} -- bot → whether it is in BOTS_DUE, as far as this script knows
+
+local function make_ready(lane, priority, served)
+  local bot = bot_of_lane(lane)
+  redis.call('ZADD', ready_key(priority, bot), served, lane)
+  if blocked[bot] == nil then blocked[bot] = redis.call('ZSCORE', BOTS_DUE, bot) and true end
+  if not blocked[bot] then redis.call('ZADD', BOTS, 'NX', served, bot) end
+end
+
+-- Puts a lane that is nowhere to where it belongs. served: when it had its turn last, ms.
+local function place(lane, served)
+  local first, earliest
+  for _, priority in ipairs(PRIORITIES) do
+    if redis.call('EXISTS', list_key(priority, lane)) == 1 then
+      local _, _, till = tries(priority, lane)
+      if till <= now then
+        first = priority
+        break
+      end
+      earliest = math.min(earliest or till, till)
+    end
+  end
+  if not first and not earliest then return end
+  local free_at = math.max(chat_free_at(lane), first and 0 or earliest)
+  if free_at <= now then
+    make_ready(lane, first, served)
+  else
+    redis.call('ZADD', DUE, free_at, lane)
+  end
+end
+
+-- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.
+local function upgrade(lane, priority)
+  local bot = bot_of_lane(lane)
+  local below = false
+  for _, lower in ipairs(PRIORITIES) do
+    local served = below and redis.call('ZSCORE', ready_key(lower, bot), lane)
+    if served then
+      redis.call('ZREM', ready_key(lower, bot), lane)
+      return make_ready(lane, priority, served)
+    end
+    below = below or lower == priority
+  end
+  if redis.call('ZREM', DUE, lane) == 1 then place(lane, now - FRESH_MS) end
+end
+
+local function push(lane, priority, entry)
+  count('laned:' .. priority, 1)
+  if redis.call('RPUSH', list_key(priority, lane), entry) > 1 then return end
+  local others = {}
+  for _, other in ipairs(PRIORITIES) do
+    if other ~= priority then others[#others + 1] = list_key(other, lane) end
+  end
+  if redis.call('EXISTS', unpack(others)) == 0 then
+    place(lane, now - FRESH_MS)
+  else
+    upgrade(lane, priority)
+  end
+end

@@ -2,14 +2,15 @@
 -- leave: a process ends cleanly. What it still holds was not sent and goes back to the head of its lanes.
 --
 -- KEYS  1 front door
--- ARGV  1 incarnation
+-- ARGV  1 incarnation   2 limits, see limits.lua
 -- Returns the number of messages given back
--- include: keys, lane, presence
+-- include: keys, status, limits, lane, presence
 
-local count = 0
+read_limits(ARGV[2])
+local given_back = 0
 for lane in pairs(leases_of(redis.call('HGETALL', held_key(ARGV[1])))) do
-  requeue(lane)
-  count = count + 1
+  place(lane, now)
+  given_back = given_back + 1
 end
 forget(ARGV[1])
-return count
+return given_back

@@ -16,13 +16,13 @@ local function forget(process)
   redis.call('SREM', IDLE, process)
 end
 
--- The lanes in a `held` hash, as lane → { token, call }; fields that begin with # are about the process itself.
+-- The lanes in a `held` hash, as lane → { token, call, priority, granted }, ms; fields that begin with # are about the process itself.
 local function leases_of(held)
   local leases = {}
   for i = 1, #held, 2 do
     if string.sub(held[i], 1, 1) ~= '#' then
-      local token, call = string.match(held[i + 1], '^(%d+) (%d+)$')
-      leases[held[i]] = { token = token, call = tonumber(call) }
+      local token, call, priority, granted = string.match(held[i + 1], '^(%d+) (%d+) (%a) (%d+)$')
+      leases[held[i]] = { token = token, call = tonumber(call), priority = priority, granted = granted }
     end
   end
   return leases

@@ -1,8 +1,24 @@
--- release: the message stays its lane's head and is looked at again after `delay` ms.
--- reason, error: '' when nothing was tried; counts: 1 if it was an attempt that counts.
-local function release(lane, delay, reason, error, counts)
-  local attempts = reason ~= '' and note_try(lane, counts, 0, reason, error)
-  local message = head(lane)
+-- release: the message stays its lane's head, for `delay` ms.
+-- reason: '' when nothing was tried; counts: 1 if it was an attempt that counts; scope: what has to wait, and may be at
+-- fault: message, chat, bot, or receiver.
+local function release(lane, lease, delay, counts, scope, reason, error)
+  local bot, priority, attempts = bot_of_lane(lane), lease.priority, nil
+  if reason == '' then
+    take_back_departure(lane, bot, lease.granted)
+  else
+    local till = now + delay
+    if scope == 'receiver' then
+      if note_failure(bot, lane) then counts, till = 0, 0 end
+    elseif scope == 'chat' then
+      note_answer(bot)
+      note_flood(bot, lane, till)
+    elseif scope == 'bot' then
+      note_answer(bot)
+      pause(bot, till, reason)
+    end
+    attempts = note_try(priority, lane, { counts = counts, till = till, reason = reason, error = error })
+  end
+  local message = head(priority, lane)
   if message.tracked then
     if attempts then
       set_status(message.id, OPEN_STATUS_MS, 'status', 'retrying', 'attempts', attempts, 'error', error)
@@ -10,9 +26,5 @@ local function release(lane, delay, reason, error, counts)
       set_status(message.id, OPEN_STATUS_MS, 'status', 'pending')
     end
   end
-  if delay > 0 then
-    redis.call('ZADD', DUE, now + delay, lane)
-  else
-    requeue(lane)
-  end
+  place(lane, now)
 end

@@ -5,25 +5,41 @@
 -- ARGV  1 sample
 -- Returns { at the doors, in lanes, waiting for a time, dead, accepted of the oldest in ms or -1, sent ever, now,
 --           { incarnation, deadline ms, { its held hash } … } }
--- include: keys, lane
+-- include: keys, limits, lane
 
 local sample = tonumber(ARGV[1])
 local oldest = -1
 
-local function look(lanes)
+local function messages_of(lane)
   local messages = 0
-  for _, lane in ipairs(lanes) do
-    local first = head(lane)
-    if first and (oldest < 0 or first.accepted < oldest) then oldest = first.accepted end
-    messages = messages + redis.call('LLEN', lane_key(lane))
+  for _, priority in ipairs(PRIORITIES) do
+    local first = head(priority, lane)
+    if first then
+      messages = messages + redis.call('LLEN', list_key(priority, lane))
+      if oldest < 0 or first.accepted < oldest then oldest = first.accepted end
+    end
   end
   return messages
 end
 
-local lanes_due = redis.call('ZCARD', DUE)
-local due = look(redis.call('ZRANGE', DUE, 0, sample - 1))
-if lanes_due > sample then due = math.floor(due * lanes_due / sample) end
-look(redis.call('ZRANGE', READY, 0, sample - 1))
+-- → messages in the lanes of a sorted set, as far as the sample tells
+local function messages_in(key)
+  local lanes, messages = redis.call('ZRANGE', key, 0, sample - 1), 0
+  for _, lane in ipairs(lanes) do messages = messages + messages_of(lane) end
+  local all = #lanes < sample and #lanes or redis.call('ZCARD', key)
+  return #lanes == 0 and 0 or math.floor(messages * all / #lanes)
+end
+
+local function ready_of(bot)
+  local messages = 0
+  for _, priority in ipairs(PRIORITIES) do messages = messages + messages_in(ready_key(priority, bot)) end
+  return messages
+end
+
+local waiting = messages_in(DUE)
+-- A bot that is over its limit or paused makes all its lanes wait.
+for _, bot in ipairs(redis.call('ZRANGE', BOTS_DUE, 0, sample - 1)) do waiting = waiting + ready_of(bot) end
+for _, bot in ipairs(redis.call('ZRANGE', BOTS, 0, sample - 1)) do ready_of(bot) end
 
 local processes = {}
 local known = redis.call('ZRANGE', PROCESSES, 0, -1, 'WITHSCORES')
@@ -33,10 +49,15 @@ for i = 1, #known, 2 do
   processes[#processes + 1] = redis.call('HGETALL', held_key(known[i]))
 end
 
+local laned = 0
+for _, field in ipairs(redis.call('HMGET', TOTALS, 'laned:i', 'laned:n', 'laned:b')) do
+  laned = laned + tonumber(field or 0)
+end
+
 return {
-  redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF),
-  tonumber(redis.call('HGET', TOTALS, 'laned') or 0),
-  due,
+  redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF) + redis.call('LLEN', BULK),
+  laned,
+  waiting,
   redis.call('ZCARD', DEAD_INDEX),
   oldest,
   tonumber(redis.call('HGET', TOTALS, 'sent') or 0),

@@ -1,0 +1,38 @@
+"""What may leave: n messages in a period, per bot, private chat, and group or channel."""
+
+from dataclasses import dataclass
+
+MARGIN = 0.010
+"""Seconds added to every period. A message that travels quickly after one that travelled slowly arrives closer to it than
+both left; this much, and the 10 ms that G3 grants, may be lost on the way. It costs 1 % of a limit over one second."""
+
+WRITE_WITHIN = MARGIN + 0.010
+"""Seconds from its grant within which a limited message must be written: later it would not keep its distance to those
+that follow, so it is given back unsent and granted anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` messages in any `period` seconds; a count of 0 means no limit."""
+
+    count: int
+    period: float = 1.0
+
+
+OFF = Rate(0)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """The limits of every bot, private chat, and group or channel (a chat whose id is negative or an @name)."""
+
+    bot: Rate = OFF
+    chat: Rate = OFF
+    group: Rate = OFF
+
+    def of_chat(self, chat: str) -> Rate:
+        return self.group if chat.startswith(("-", "@")) else self.chat
+
+    def limits(self, chat: str) -> bool:
+        """Whether any limit holds for a message to this chat."""
+        return bool(self.bot.count or self.of_chat(chat).count)

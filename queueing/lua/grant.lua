@@ -1,0 +1,117 @@
+-- grant: the one place where a message is admitted. Every limit is asked before anything is written.
+
+local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
+local BOT_SHARE = 0.5  -- of them for one bot, while others have something to send
+local LOOKS = 50       -- lanes that may be found not to be eligible after all, in one call
+
+-- What has become due goes back to its place, at most 100 of each kind a call.
+local function promote()
+  for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', DUE, lane)
+    place(lane, now)
+  end
+  for _, bot in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', BOTS_DUE, bot)
+    redis.call('ZADD', BOTS, now, bot)
+    blocked[bot] = false
+  end
+end
+
+local function granted(lane, priority, token)
+  local attempts, takeovers = tries(priority, lane)
+  return { lane, token, attempts, takeovers, redis.call('LINDEX', list_key(priority, lane), 0) }
+end
+
+local function block(bot, free_at)
+  redis.call('ZREM', BOTS, bot)
+  redis.call('ZADD', BOTS_DUE, free_at, bot)
+  blocked[bot] = true
+end
+
+-- Who holds what: in_hand[bot] and in_hand.bulk.
+local function tally(leases)
+  local in_hand = { bulk = 0 }
+  for lane, lease in pairs(leases) do
+    local bot = bot_of_lane(lane)
+    in_hand[bot] = (in_hand[bot] or 0) + 1
+    if lease.priority == 'b' then in_hand.bulk = in_hand.bulk + 1 end
+  end
+  return in_hand
+end
+
+-- The bot that was served longest ago, of those that may send; one that has its share only if no other can.
+local function choose_bot(in_hand, workers, passed)
+  local second
+  for _, bot in ipairs(redis.call('ZRANGE', BOTS, 0, 9)) do
+    if not passed[bot] then
+      local _, probe_at = outage_of(bot)
+      local free_at = math.max(bot_free_at(bot), probe_at)
+      if free_at > now then
+        block(bot, free_at)
+      elseif (in_hand[bot] or 0) < workers * BOT_SHARE then
+        return bot
+      else
+        second = second or bot
+      end
+    end
+  end
+  return second
+end
+
+-- → lane and priority of the bot's next lane; nil if there is none that may be served now
+local function next_lane(bot, may_take_bulk, passed)
+  local more = false
+  for _, priority in ipairs(PRIORITIES) do
+    if priority ~= 'b' or may_take_bulk then
+      local lane = redis.call('ZPOPMIN', ready_key(priority, bot))[1]
+      if lane then return lane, priority end
+    else
+      more = redis.call('EXISTS', ready_key(priority, bot)) == 1
+    end
+  end
+  passed[bot] = true
+  if not more then redis.call('ZREM', BOTS, bot) end
+end
+
+local function lease(lane, priority, bot, held_key_, call)
+  local token = string.format('%.0f', redis.call('HINCRBY', TOTALS, 'fence', 1))
+  redis.call('HSET', held_key_, lane, string.format('%s %d %s %.0f', token, call, priority, now))
+  redis.call('ZADD', BOTS, now, bot)
+  count_departure(lane, bot)
+  note_probe(bot, lane)
+  local grant = granted(lane, priority, token)
+  local message = parse(grant[5])
+  if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
+  return grant
+end
+
+local function grant(want, workers, leases, held_key_, call)
+  local grants, in_hand, passed, looks = {}, tally(leases), {}, 0
+  while #grants < want and looks < LOOKS do
+    local bot = choose_bot(in_hand, workers, passed)
+    if not bot then break end
+    local lane, priority = next_lane(bot, in_hand.bulk < workers * BULK_SHARE, passed)
+    local free_at = lane and chat_free_at(lane)
+    if lane and free_at > now then
+      redis.call('ZADD', DUE, free_at, lane)
+      looks = looks + 1
+    elseif lane then
+      grants[#grants + 1] = lease(lane, priority, bot, held_key_, call)
+      in_hand[bot] = (in_hand[bot] or 0) + 1
+      if priority == 'b' then in_hand.bulk = in_hand.bulk + 1 end
+    end
+  end
+  return grants
+end
+
+-- ms until a lane or a bot has to be looked at again; -1: none is waiting for a time
+local function next_due()
+  local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+  local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
+  local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER))
+  return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
+end
+
+local function at_the_doors()
+  return redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF)
+end
