@@ -28,8 +28,9 @@ REASONS = frozenset(
         "unauthorized",
         "unknown_bot",
         "unknown_method",
-        # of the queue: all attempts are used up
+        # of the queue: all attempts are used up; they were, but in an outage
         "attempts",
+        "outage",
     }
 )
 """Why a message is sent again, or not at all."""

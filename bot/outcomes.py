@@ -1,6 +1,7 @@
 """The error table: what an error of the Bot API, or of the way to it, means for a message. Pure.
 
-The classes are labels of `messages_retried_total` (R) and `messages_dead_total` (D):
+A flood holds its chat, a refused token its bot; network, no_answer, server_error and bad_answer may be an outage (see
+queueing.retry.Scope). The classes are labels of `messages_retried_total` (R) and `messages_dead_total` (D):
 
 | reason            |   | when                                                                                   |
 |-------------------|---|----------------------------------------------------------------------------------------|
@@ -34,7 +35,7 @@ from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, Invali
 
 from bot.transport import BadAnswer, Flood, LeaseEnded, NoAnswer, NotWritten, ServerError, TooLarge
 from monitoring.logs import mask
-from queueing.retry import Outcome, Rejected, RetryLater, Sent, Unsent
+from queueing.retry import Outcome, Rejected, RetryLater, Scope, Sent, Unsent
 
 UNAUTHORIZED_WAIT = 60.0
 """Seconds until a token that worked once is tried again: a person has to act, and nothing is lost meanwhile."""
@@ -58,9 +59,9 @@ def classify(error: Exception, *, worked: bool = False) -> Outcome:
         case LeaseEnded():
             return Unsent()
         case RetryAfter():
-            return RetryLater(str(error), "flood", after=_wait(error))
+            return RetryLater(str(error), "flood", after=_wait(error), scope=Scope.CHAT)
         case InvalidToken() if worked:
-            return RetryLater(str(error), "unauthorized", after=UNAUTHORIZED_WAIT)
+            return RetryLater(str(error), "unauthorized", after=UNAUTHORIZED_WAIT, scope=Scope.BOT)
         case InvalidToken():
             return Rejected(f"Telegram refused the token: {error}", "unauthorized")
         case Forbidden():
@@ -77,13 +78,13 @@ def _transient(error: Exception) -> RetryLater:
     text = mask(str(error))
     match error:
         case NotWritten():
-            return RetryLater(text, "network")
+            return RetryLater(text, "network", scope=Scope.RECEIVER)
         case NoAnswer():
-            return RetryLater(text, "no_answer", uncertain=True)
+            return RetryLater(text, "no_answer", uncertain=True, scope=Scope.RECEIVER)
         case ServerError(described=described):
-            return RetryLater(text, "server_error", uncertain=not described)
+            return RetryLater(text, "server_error", uncertain=not described, scope=Scope.RECEIVER)
         case BadAnswer(status=status):
-            return RetryLater(text, "bad_answer", uncertain=status < HTTPStatus.MULTIPLE_CHOICES)
+            return RetryLater(text, "bad_answer", uncertain=status < HTTPStatus.MULTIPLE_CHOICES, scope=Scope.RECEIVER)
         case Conflict():
             return RetryLater(text, "conflict")
         case ChatMigrated():
@@ -98,7 +99,7 @@ def _bad_request(error: str) -> Outcome:
     if _NOT_MODIFIED.search(error):
         return NOT_MODIFIED
     if hidden := _FLOOD.search(error):
-        return RetryLater(error, "flood", after=float(hidden[1]))
+        return RetryLater(error, "flood", after=float(hidden[1]), scope=Scope.CHAT)
     if _QUERY_EXPIRED.search(error):
         return Rejected(error, "query_expired")
     if _NO_CHAT.search(error):

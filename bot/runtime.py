@@ -232,6 +232,7 @@ def _make_queue(settings: Settings, bot_id: str) -> Queue:
         status_ttl=settings.status_ttl,
         queue_max=settings.queue_max,
         default_bot=bot_id,
+        limits=settings.limits,
         timeout=settings.redis_timeout,
     )
 

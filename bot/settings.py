@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, SecretStr, ValidationError, model_validato
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from monitoring.logs import mask
+from queueing.limits import OFF, Rate, RateLimits
 
 TELEGRAM = "https://api.telegram.org"
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -42,6 +43,19 @@ def parse_duration(text: str) -> float:
 def _seconds_or_duration(text: str) -> float:
     # Settings of this name are plain seconds in most other programs.
     return parse_duration(text + "s" if text.replace(".", "", 1).isdigit() else text)
+
+
+def _rate(text: str) -> Rate:
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9.]+(?:ms|s|m|h))", text)
+    if text.lower() == "off":
+        return OFF
+    try:
+        rate = Rate(int(found[1]), parse_duration(found[2])) if found else OFF
+    except ValueError:
+        rate = OFF
+    if not rate.count:
+        raise ValueError("messages/duration, such as 30/1s or 20/60s, or off")
+    return rate
 
 
 def _lease(text: str) -> float:
@@ -185,6 +199,9 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = None
     redis_db: Annotated[int, _whole(0, 99999)] = 0
     redis_timeout: Annotated[float, _parse(_seconds_or_duration)] = 5.0
+    rate_global: Annotated[Rate, NoDecode, _parse(_rate)] = Rate(30, 1.0)
+    rate_chat: Annotated[Rate, NoDecode, _parse(_rate)] = Rate(1, 1.0)
+    rate_group: Annotated[Rate, NoDecode, _parse(_rate)] = Rate(20, 60.0)
     max_attempts: Annotated[int, _whole(1, 1000)] = 5
     retry_base: Duration = 1.0
     retry_max: Duration = 300.0
@@ -220,6 +237,11 @@ class Settings(BaseSettings):
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         user = f":{quote(password, safe='')}@" if password else ""
         return f"redis://{user}{host}:{self.redis_port}/{self.redis_db}"
+
+    @property
+    def limits(self) -> RateLimits:
+        """What may leave, for all processes together."""
+        return RateLimits(self.rate_global, self.rate_chat, self.rate_group)
 
     @property
     def names_redis(self) -> bool:

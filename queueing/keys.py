@@ -3,28 +3,37 @@
 All names carry the hash tag of the front door, so that a cluster keeps them in one slot. Lua has the same names in
 lua/keys.lua. With the default name `telegram_messages`, written Q below:
 
-| key                | type   | holds                                                                    | TTL       |
-|--------------------|--------|--------------------------------------------------------------------------|-----------|
-| Q                  | list   | the front door: elements that no process has looked at yet               | no        |
-| {Q}:handoff        | list   | what the doorbell moved from the front door; it comes before the rest    | no        |
-| {Q}:lane:BOT:CHAT  | list   | a lane: entries in order, the head stays until it is settled             | no        |
-| {Q}:ready          | zset   | lanes that may be served now, by the time (ms) of their last turn        | no        |
-| {Q}:due            | zset   | lanes that wait, by the time (ms) at which they are looked at again      | no        |
-| {Q}:held:PROCESS   | hash   | lane → "token call" of each lease; #call, #about, #sent of the process   | no        |
-| {Q}:processes      | zset   | incarnations, by the time (ms) at which they are presumed dead           | no        |
-| {Q}:idle           | set    | incarnations that wait for work                                          | no        |
-| {Q}:tries          | hash   | lane → what was tried with its head so far                               | no        |
-| {Q}:dead           | hash   | id → dead letter (JSON)                                                  | no        |
-| {Q}:dead:index     | zset   | ids of dead letters, by the time (ms) of death                           | no        |
-| {Q}:tokens         | hash   | bot → token in use, the one place where it is kept                       | no        |
-| {Q}:tokens:new     | hash   | bot → newest other token that came with a message                        | no        |
-| {Q}:totals         | hash   | laned, sent, dead, uncertain: counts; ids, fence: sequences              | no        |
-| {Q}:msg:ID         | hash   | status of a tracked message                                              | yes: 30 d |
-| {Q}:op:ID          | string | an enqueue that was done: a second run of it changes nothing             | yes: 60 s |
+| key                  | type   | holds                                                                  | TTL       |
+|----------------------|--------|------------------------------------------------------------------------|-----------|
+| Q                    | list   | the front door: elements that no process has looked at yet             | no        |
+| {Q}:handoff          | list   | what the doorbell moved from the front door; it comes before the rest  | no        |
+| {Q}:bulk             | list   | the front door of bulk messages                                        | no        |
+| {Q}:lane:P:BOT:CHAT  | list   | a lane's entries of priority P (i, n, b); the head stays until settled | no        |
+| {Q}:ready:P:BOT      | zset   | a bot's lanes that may be served now, by the time of their last turn   | no        |
+| {Q}:due              | zset   | lanes that wait, by the time at which they are looked at again         | no        |
+| {Q}:bots             | zset   | bots with ready lanes, by the time of their last turn                  | no        |
+| {Q}:bots:due         | zset   | bots that wait, by the time at which they are looked at again          | no        |
+| {Q}:log:SCOPE        | list   | when the last of "bot:BOT" or "chat:BOT:CHAT" left: a sliding log     | yes       |
+| {Q}:pace             | hash   | bot → the time of its next slot                                        | no        |
+| {Q}:paused           | hash   | lane, bot or * → "until reason"; until 0: till somebody resumes it     | no        |
+| {Q}:floods:BOT       | hash   | lane → the deadline of a 429 of the last second                        | yes: 1 s  |
+| {Q}:failing:BOT      | hash   | lanes whose sends failed since anything got through                    | yes: 60 s |
+| {Q}:outages          | hash   | bot → "level next-probe"; "BOT probe" → the lane that probes           | no        |
+| {Q}:held:PROCESS     | hash   | lane → "token call P granted" of each lease; #call, #about, #sent      | no        |
+| {Q}:processes        | zset   | incarnations, by the time at which they are presumed dead              | no        |
+| {Q}:idle             | set    | incarnations that wait for work                                        | no        |
+| {Q}:tries            | hash   | "P BOT:CHAT" → what was tried with the head so far                     | no        |
+| {Q}:dead             | hash   | id → dead letter (JSON)                                                | no        |
+| {Q}:dead:index       | zset   | ids of dead letters, by the time of death                              | no        |
+| {Q}:tokens           | hash   | bot → token in use, the one place where it is kept                     | no        |
+| {Q}:tokens:new       | hash   | bot → newest other token that came with a message                      | no        |
+| {Q}:totals           | hash   | laned:P, sent, dead, uncertain: counts; ids, fence: sequences          | no        |
+| {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
+| {Q}:op:ID            | string | an enqueue that was done: a second run of it changes nothing           | yes: 60 s |
 
-Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the process: `leave` and
-`reap` delete it. A lane with entries is in exactly one of `ready`, `due` or a `held` hash; an empty one has no key,
-and is in none.
+All times are milliseconds of the server's clock. Once a message ended, its status is kept for STATUS_TTL. A process's
+`held` hash goes with the process: `leave` and `reap` delete it. A lane with entries is in exactly one of its bot's
+`ready` sets, `due`, or a `held` hash; an empty one has no key, and is in none.
 """
 
 from dataclasses import dataclass

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 MARGIN = 0.010
-"""Seconds added to every period. A message that travels quickly after one that travelled slowly arrives closer to it than
-both left; this much, and the 10 ms that G3 grants, may be lost on the way. It costs 1 % of a limit over one second."""
+"""Seconds added to every period. A message that travels quickly after one that travelled slowly arrives closer to it
+than both left; this much, and the 10 ms that G3 grants, may be lost on the way. It costs 1 % of a one-second limit."""
 
 WRITE_WITHIN = MARGIN + 0.010
 """Seconds from its grant within which a limited message must be written: later it would not keep its distance to those

@@ -202,7 +202,7 @@ class RedisQueue:
                 await asyncio.sleep(0.25)  # claim says what is wrong; here it is enough not to spin
 
     async def reap(self) -> Mapping[str, int]:
-        args = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5), self._limits_arg]
+        args: list[str | bytes | int] = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5), self._limits_arg]
         reply = await self._reap.run(self._patient, self._keys.front, args)
         return {name.decode(): count for name, count in zip(reply[::2], reply[1::2], strict=True)}
 

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 from queueing import keys
 from queueing.contract import Claim, Settlement
 from queueing.errors import MalformedMessage, QueueUnavailable
-from queueing.message import Message, MessageState, canonical_chat
+from queueing.limits import Rate, RateLimits
+from queueing.message import Message, MessageState, Priority, canonical_chat
 from queueing.redis_queue import DRAIN_MOST, RedisQueue
-from queueing.retry import Ack, Bury, Release
+from queueing.retry import Ack, Bury, Release, Scope
 from tests.conftest import Server
 
 FRONT = "telegram_messages"
@@ -378,33 +379,47 @@ def documented(table: str) -> Iterable[tuple[re.Pattern[str], bool]]:
     """The rows of the data model in queueing/keys.py: a pattern of the key, and whether it has a TTL."""
     for name, ttl in re.findall(r"^\| (\S+) +\|.*\| (no|yes)", table, re.MULTILINE):
         pattern = re.escape(name.replace("Q", FRONT))
-        yield re.compile(re.sub("BOT|CHAT|PROCESS|ID", ".+", pattern)), ttl == "yes"
+        yield re.compile(re.sub("BOT|CHAT|PROCESS|ID|SCOPE|(?<=:)P(?=:)", ".+", pattern)), ttl == "yes"
+
+
+async def work_out(redis: Redis, start: Start) -> None:
+    """Leaves behind every kind of key that there is."""
+    rates = RateLimits(Rate(1000), Rate(1000, 60), Rate(1000, 60))
+    queue, dead = await start(limits=rates), await start(limits=rates)
+    await queue.enqueue([message(n, str(chat), track=True) for n in range(3) for chat in range(8)])
+    await queue.enqueue([message(n, "99", priority=Priority.BULK) for n in range(1200)])
+    await redis.rpush(FRONT, element(), element(bot_token="123:other"), "garbage")
+    await dead.claim(1)
+    leases = []
+    while len(leases) < 5:  # a bot's messages are paced
+        leases += (await queue.claim(5 - len(leases), held=leases)).leases
+    decisions = [
+        Ack("1"),
+        Release(60, "network", "refused", counts=True),
+        Bury("blocked", "x"),
+        Release(60, "flood", "retry after 60", scope=Scope.CHAT),
+        Release(0, "network", "refused", scope=Scope.RECEIVER),
+    ]
+    await queue.claim(10, [Settlement(lease, decision) for lease, decision in zip(leases, decisions, strict=True)])
+    await queue.claim(10)
+    await presume_dead(redis, dead)
+    await queue.reap()
+    await queue.enqueue([message(7, "99", priority=Priority.BULK) for _ in range(9)])
+    await redis.rpush(f"{{{FRONT}}}:handoff", element())
+    await redis.rpush(FRONT, element())
+    # An outage and a blocked bot, beside the one that works.
+    await redis.hset(f"{{{FRONT}}}:outages", "9", "1 5")
+    await redis.zadd(f"{{{FRONT}}}:bots:due", {"9": 9e15})
 
 
 async def test_every_key_is_documented_and_has_the_ttl_it_should(redis: Redis, start: Start) -> None:
-    queue, dead = await start(), await start()
-    await queue.enqueue([message(n, str(chat), track=True) for n in range(3) for chat in range(4)])
-    await redis.rpush(FRONT, element(), element(bot_token="123:other"), "garbage")
-    await dead.claim(1)
-    claim = await queue.claim(3)
-    await queue.claim(
-        1,
-        [
-            Settlement(claim.leases[0], Ack("1")),
-            Settlement(claim.leases[1], Release(60, "network", "refused", counts=True)),
-            Settlement(claim.leases[2], Bury("blocked", "x")),
-        ],
-    )
-    await presume_dead(redis, dead)
-    await queue.reap()
-    await redis.rpush(f"{{{FRONT}}}:handoff", element())
-    await redis.rpush(FRONT, element())
+    await work_out(redis, start)
     rows = list(documented(keys.__doc__ or ""))
     found = set()
     for key in await redis.keys("*"):
-        matching = [has_ttl for pattern, has_ttl in rows if pattern.fullmatch(key)]
+        matching = [(pattern.pattern, has_ttl) for pattern, has_ttl in rows if pattern.fullmatch(key)]
         assert matching, f"{key} is not in the data model"
-        assert (await redis.ttl(key) >= 0) == matching[0], key
-        found.add(next(pattern.pattern for pattern, _ in rows if pattern.fullmatch(key)))
+        assert (await redis.ttl(key) >= 0) == matching[0][1], key
+        found.add(matching[0][0])
     missing = {pattern.pattern for pattern, _ in rows} - found
     assert missing <= {re.escape(f"{{{FRONT}}}:idle")}, "documented, but never seen"
