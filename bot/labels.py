@@ -31,6 +31,8 @@ REASONS = frozenset(
         # of the queue: all attempts are used up; they were, but in an outage
         "attempts",
         "outage",
+        # and: three processes that held it died
+        "poison",
     }
 )
 """Why a message is sent again, or not at all."""

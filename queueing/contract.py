@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from queueing.message import Message, MessageState
 from queueing.retry import Decision
@@ -120,6 +120,47 @@ class DeadLetter:
     history: Sequence[Mapping[str, object]] = field(default_factory=tuple)
 
 
+@dataclass(frozen=True, slots=True)
+class DeadPage:
+    """Some dead letters. next: names the page after this one; None: there is none."""
+
+    letters: Sequence[DeadLetter]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a message waits for.
+
+    reason: `paused` (by a person), the class of the failure that paused its chat or bot (`flood`, `unauthorized`),
+            `outage`, `retry`, `chat_limit`, `bot_limit`, `schedule`, `door` (no process has looked at it yet), `ahead`
+            (only those before it), `turn` (only for its turn and a free worker).
+    until:  Unix seconds, as far as it can be foreseen; None: it cannot.
+    ahead:  messages that go before it: of its chat or, at the door, of all. Exact to 1,000.
+    more:   there are more than those.
+    """
+
+    reason: str
+    until: float | None
+    ahead: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing leaves of this bot and chat; of all the bot's chats if `chat` is None, of all bots if `bot` is None.
+
+    reason: a line of the person who paused it, or the class of a failure. since: Unix seconds, if a person did.
+    until:  Unix seconds; None: until a person resumes it.
+    """
+
+    bot: str | None
+    chat: str | None
+    reason: str
+    since: float | None = None
+    until: float | None = None
+
+
 class Queue(Protocol):
     """A queue of messages in lanes. Every method raises QueueUnavailable when the server does not answer."""
 
@@ -176,3 +217,49 @@ class Queue(Protocol):
 
     async def close(self) -> None:
         """Leaves cleanly: what this process still holds goes back to its lanes."""
+
+
+@runtime_checkable
+class Desk(Protocol):
+    """The operator's verbs. Every method raises QueueUnavailable when the server does not answer; each may be given
+    again after that without harm."""
+
+    async def dead_page(self, limit: int, before: str | None = None) -> DeadPage:
+        """Dead letters, the newest first. before: `next` of the page before. Raises ValueError for another."""
+
+    async def dead_letter(self, id: str) -> DeadLetter | None:
+        """One of them."""
+
+    async def redrive(self, ids: Sequence[str], *, head: bool = False) -> int:
+        """Has dead letters sent after all, as if accepted now, to the tail or the head of their lanes; how many were
+        there. They keep their ids; those whose element could not be read get a new one if it is so again."""
+
+    async def redrive_all(self, *, head: bool = False) -> int:
+        """All that are dead now, in the order in which they died; how many."""
+
+    async def drop(self, ids: Sequence[str]) -> int:
+        """Forgets dead letters; how many were there."""
+
+    async def drop_all(self) -> int:
+        """All that are dead now; how many."""
+
+    async def trim(self) -> int:
+        """Drops the dead letters that are too many or too old, a bounded number a call; how many."""
+
+    async def pause(self, bot: str | None = None, chat: str | None = None, reason: str = "") -> None:
+        """Lets nothing leave of a chat of a bot, of a bot, or at all, until `resume`. What is in flight goes on."""
+
+    async def resume(self, bot: str | None = None, chat: str | None = None) -> None:
+        """Ends what `pause` with the same bot and chat began, and nothing else."""
+
+    async def paused(self, limit: int = 1000) -> Sequence[Pause]:
+        """What is paused, by persons and by failures."""
+
+    async def cancel(self, id: str) -> MessageState | None:
+        """CANCELLED: the tracked message will not be sent. Another state: it is too late. None: it is unknown."""
+
+    async def why(self, id: str) -> Waiting | None:
+        """What a tracked message waits for; None if it is unknown, ended or in flight."""
+
+    async def first_with(self, bot: str, dedup_key: str) -> str | None:
+        """The id of the message that was taken with this key in the last 24 hours."""

@@ -58,6 +58,13 @@ class Reaped:
 
 
 @dataclass(frozen=True, slots=True)
+class Trimmed:
+    """`dropped` dead letters are gone: there were too many, or they were too old."""
+
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """A settlement came too late: the lease was somebody else's by then. Nothing was changed."""
 
@@ -79,7 +86,7 @@ class Available:
     seconds: float
 
 
-Event = Enqueued | Claimed | Acked | Released | Buried | Reaped | Fenced | Unavailable | Available
+Event = Enqueued | Claimed | Acked | Released | Buried | Reaped | Trimmed | Fenced | Unavailable | Available
 
 
 class Observer(Protocol):

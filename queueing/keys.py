@@ -11,11 +11,13 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:lane:P:BOT:CHAT  | list   | a lane's entries of priority P (i, n, b); the head stays until settled | no        |
 | {Q}:ready:P:BOT      | zset   | a bot's lanes that may be served now, by the time of their last turn   | no        |
 | {Q}:due              | zset   | lanes that wait, by the time at which they are looked at again         | no        |
+| {Q}:scheduled        | zset   | "number element" of messages for later, by the time they are due       | no        |
 | {Q}:bots             | zset   | bots with ready lanes, by the time of their last turn                  | no        |
 | {Q}:bots:due         | zset   | bots that wait, by the time at which they are looked at again          | no        |
 | {Q}:log:SCOPE        | list   | when the last of "bot:BOT" or "chat:BOT:CHAT" left: a sliding log     | yes       |
 | {Q}:pace             | hash   | bot → the time of its next slot                                        | no        |
-| {Q}:paused           | hash   | lane, bot or * → "until reason"; until 0: till somebody resumes it     | no        |
+| {Q}:paused           | hash   | lane, bot or * → "until reason"; "hand SCOPE" → "since reason": by     | no        |
+|                      |        | a person, until a person resumes it                                    |           |
 | {Q}:floods:BOT       | hash   | lane → the deadline of a 429 of the last second                        | yes: 1 s  |
 | {Q}:failing:BOT      | hash   | lanes whose sends failed since anything got through                    | yes: 60 s |
 | {Q}:outages          | hash   | bot → "level next-probe"; "BOT probe" → the lane that probes           | no        |
@@ -27,9 +29,11 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:dead:index       | zset   | ids of dead letters, by the time of death                              | no        |
 | {Q}:tokens           | hash   | bot → token in use, the one place where it is kept                     | no        |
 | {Q}:tokens:new       | hash   | bot → newest other token that came with a message                      | no        |
-| {Q}:totals           | hash   | laned:P, sent, dead, uncertain: counts; ids, fence: sequences          | no        |
+| {Q}:totals           | hash   | laned:P, sent, dead, uncertain, expired, cancelled, deduplicated,      | no        |
+|                      |        | replayed, dropped, dead_dropped: counts; ids, fence: sequences         |           |
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
-| {Q}:op:ID            | string | an enqueue that was done: a second run of it changes nothing           | yes: 60 s |
+| {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |
+| {Q}:op:ID            | string | an enqueue, redrive or drop that was done: again it changes nothing    | yes: 60 s |
 
 All times are milliseconds of the server's clock. Once a message ended, its status is kept for STATUS_TTL. A process's
 `held` hash goes with the process: `leave` and `reap` delete it. A lane with entries is in exactly one of its bot's
@@ -67,6 +71,13 @@ class Keys:
     @property
     def new_tokens(self) -> str:
         return self._named("tokens:new")
+
+    @property
+    def paused(self) -> str:
+        return self._named("paused")
+
+    def dedup(self, bot: str, key: str) -> str:
+        return self._named(f"dedup:{bot}:{key}")
 
     def status(self, id: str) -> str:
         return self._named(f"msg:{id}")

@@ -1,12 +1,13 @@
-"""Maintenance: takes over what dead processes held. Every process does it; the script makes it happen once."""
+"""Maintenance: takes over what dead processes held, and trims the dead letters. Every process does it; the scripts make
+it happen once."""
 
 import asyncio
 import contextlib
 import logging
 
-from queueing.contract import Queue
+from queueing.contract import Desk, Queue
 from queueing.errors import QueueError
-from queueing.events import Observer, Reaped
+from queueing.events import Observer, Reaped, Trimmed
 
 REAP_EVERY = 1.0
 """Seconds; so a dead process's messages are taken over at most this long after its lease ended."""
@@ -37,5 +38,7 @@ class Maintenance:
             try:
                 for incarnation, recovered in (await self._queue.reap()).items():
                     self._observe(Reaped(incarnation, recovered))
+                if isinstance(self._queue, Desk) and (dropped := await self._queue.trim()):
+                    self._observe(Trimmed(dropped))
             except QueueError as error:
                 _logger.debug("reaping has to wait: %s", error)

@@ -3,15 +3,33 @@
 import json
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 from queueing.errors import MalformedMessage
 
 _ID = re.compile(r"[\w.:@+-]{1,128}", re.ASCII)
-_FIELDS = frozenset({"bot", "bot_token", "chat_id", "id", "priority", "track", "max_attempts", "accepted"})
+_FIELDS = frozenset(
+    {
+        "bot",
+        "bot_token",
+        "chat_id",
+        "id",
+        "priority",
+        "track",
+        "max_attempts",
+        "ttl",
+        "send_at",
+        "dedup_key",
+        "accepted",
+    }
+)
+
+MOST_SECONDS = 366 * 86_400
+"""How far ahead a message may be scheduled, and how long it may wait at most: beyond, somebody meant milliseconds."""
 
 
 class Priority(StrEnum):
@@ -48,6 +66,9 @@ class Message:
     id:     unique; given by the producer or made here.
     track:  keep a status that can be asked for by id.
     max_attempts: overrides the policy's, 1 or more.
+    ttl:    seconds after its acceptance, or after `send_at`, at which it expires if it was not sent; None: never.
+    send_at: Unix seconds before which it is not sent; None: at once. For the order it counts as accepted then.
+    dedup_key: of several messages of the bot with the same key within 24 hours, only the first is taken.
     accepted: Unix seconds at which the queue took it; None until then.
     """
 
@@ -58,6 +79,9 @@ class Message:
     priority: Priority = Priority.NORMAL
     track: bool = False
     max_attempts: int | None = None
+    ttl: float | None = None
+    send_at: float | None = None
+    dedup_key: str | None = None
     accepted: float | None = None
 
 
@@ -86,8 +110,13 @@ def encode(message: Message) -> bytes:
         element["priority"] = message.priority.value
     if message.track:
         element["track"] = True
-    if message.max_attempts is not None:
-        element["max_attempts"] = message.max_attempts
+    given = {
+        "max_attempts": message.max_attempts,
+        "ttl": message.ttl,
+        "send_at": message.send_at,
+        "dedup_key": message.dedup_key,
+    }
+    element |= {name: value for name, value in given.items() if value is not None}
     try:
         return json.dumps(
             {**message.body, **element}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
@@ -115,6 +144,9 @@ def decode(element: bytes, *, bot: str, chat: str, id: str, accepted: float) -> 
         priority=_priority(fields.get("priority")),
         track=_track(fields.get("track")),
         max_attempts=_max_attempts(fields.get("max_attempts")),
+        ttl=check_ttl(fields.get("ttl")),
+        send_at=check_send_at(fields.get("send_at")),
+        dedup_key=check_dedup_key(fields.get("dedup_key")),
         accepted=accepted,
     )
 
@@ -124,6 +156,31 @@ def check_id(value: object) -> str:
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
     raise MalformedMessage("id must be 1 to 128 letters, digits or any of _ . : @ + -")
+
+
+def check_ttl(value: object) -> float | None:
+    """The ttl a producer gave, in seconds. The same rules stand in lua/drain.lua, as for the two below."""
+    if value is None or (_is_number(value) and 0 < value <= MOST_SECONDS):
+        return value
+    raise MalformedMessage("ttl must be seconds, more than 0 and at most 366 days")
+
+
+def check_send_at(value: object) -> float | None:
+    """The time a producer gave, in Unix seconds. One that has passed means: at once."""
+    if value is None or (_is_number(value) and 0 <= value <= time.time() + MOST_SECONDS):
+        return value
+    raise MalformedMessage("send_at must be Unix seconds, at most 366 days ahead")
+
+
+def check_dedup_key(value: object) -> str | None:
+    """The dedup key a producer gave."""
+    if value is None or (isinstance(value, str) and 1 <= len(value.encode(errors="replace")) <= 256):
+        return value
+    raise MalformedMessage("dedup_key must be a string of 1 to 256 bytes")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _priority(value: object) -> Priority:

@@ -19,6 +19,7 @@ from queueing.errors import MalformedMessage, QueueUnavailable
 from queueing.keys import Keys
 from queueing.limits import MARGIN, WRITE_WITHIN, RateLimits
 from queueing.message import Message, MessageState, Priority, decode, encode
+from queueing.redis_desk import RedisDesk, text_of
 from queueing.retry import Ack, Bury, Release, Scope
 from queueing.scripts import Script, mapped_errors
 
@@ -35,8 +36,8 @@ _STATS_SAMPLE = 100
 """Lanes of each kind that `stats` looks at before it extrapolates."""
 
 
-class RedisQueue:
-    """See queueing.contract.Queue.
+class RedisQueue(RedisDesk):
+    """See queueing.contract.Queue and, for the operator's verbs, RedisDesk.
 
     lease_seconds: after how many seconds of silence a process is presumed dead.
     status_ttl:    seconds for which the status of a message is kept after it ended.
@@ -69,12 +70,11 @@ class RedisQueue:
         self._default_bot = default_bot or ""
         self._limits = limits
         self._timeout = timeout
-        self._keys = Keys(name)
+        super().__init__(Keys(name), _limits_arg(limits))
         self.incarnation = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._about = json.dumps({"pid": os.getpid(), "workers": workers})
         self._claim, self._reap, self._leave = Script("claim"), Script("reap"), Script("leave")
         self._enqueue, self._stats = Script("enqueue"), Script("stats")
-        self._limits_arg = _limits_arg(limits)
         self._call = 0
         self._expires = 0.0
         self._unreadable: list[tuple[str, str, str]] = []
@@ -102,8 +102,10 @@ class RedisQueue:
     async def enqueue(self, messages: Sequence[Message]) -> None:
         args: list[str | bytes | int] = [secrets.token_hex(12), self._queue_max]
         for message in messages:
-            door = "b" if message.priority is Priority.BULK else "n"
-            args += [encode(message), message.id if message.track else "", message.bot, message.chat, door]
+            # What is for later must not stand behind a backlog of bulk until then.
+            door = "b" if message.priority is Priority.BULK and message.send_at is None else "n"
+            args += [encode(message), message.id, "1" if message.track else "", message.bot, message.chat, door]
+            args += [_ms(message.send_at or 0), message.dedup_key or ""]
         await self._enqueue.run(self._patient, self._keys.front, args)
 
     async def register(self, bot: str, credential: str) -> None:
@@ -132,12 +134,13 @@ class RedisQueue:
 
         self._call, self._expires, self._unreadable = call, started + self._lease_seconds, []
         leases = [lease for grant in reply[0] if (lease := self._lease(grant, started + WRITE_WITHIN))]
-        errors = [error.decode(errors="replace") for error in reply[3]] + [error for _, _, error in unreadable]
+        told = [text.decode(errors="replace") for text in reply[3]]
+        buried = list(zip(told[::2], told[1::2], strict=True)) + [("malformed", error) for _, _, error in unreadable]
         return Claim(
             leases=leases,
             stale=[token.decode() for token in reply[1]],
             lost=[token.decode() for token in reply[2]],
-            buried=[("malformed", error) for error in errors],
+            buried=buried,
             next_due=None if reply[4] < 0 else reply[4] / 1000,
             more=reply[5] > 0 or bool(self._unreadable),
             kept=[token.decode() for token in reply[6]],
@@ -163,7 +166,7 @@ class RedisQueue:
         """The lease in a grant; None, and the next call buries it, if its element is no message after all."""
         lane, token, entry = grant[0].decode(), grant[1].decode(), grant[4]
         header, _, element = entry.partition(b"\n")
-        name, _, accepted = header.decode().split(" ")
+        name, _, accepted = header.decode().split(" ")[:3]
         bot, _, chat = lane.partition(":")
         try:
             message = decode(element, bot=bot, chat=chat, id=name, accepted=int(accepted) / 1000)
@@ -211,7 +214,7 @@ class RedisQueue:
             fields = await self._patient.hgetall(self._keys.status(id))
         if not fields:
             return None
-        text = {_text(name): _text(value) for name, value in fields.items()}
+        text = {text_of(name): text_of(value) for name, value in fields.items()}
         return MessageStatus(
             id=id,
             state=MessageState(text["status"]),
@@ -226,12 +229,13 @@ class RedisQueue:
 
     async def stats(self) -> QueueStats:
         reply = await self._stats.run(self._patient, self._keys.front, [_STATS_SAMPLE])
-        doors, laned, waiting, dead, oldest, sent, now, known = reply
+        doors, laned, waiting, dead, oldest, sent, now, known, scheduled = reply
         processes = [self._process(now, *known[i : i + 3]) for i in range(0, len(known), 3)]
         inflight = sum(process.inflight for process in processes)
         return QueueStats(
             ready=doors + max(0, laned - waiting - inflight),
             waiting=waiting,
+            scheduled=scheduled,
             inflight=inflight,
             dead=dead,
             oldest_age=None if oldest < 0 else max(0.0, (now - oldest) / 1000),
@@ -252,11 +256,7 @@ class RedisQueue:
         )
 
     async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        with mapped_errors():
-            newest: Sequence[Any] = await self._patient.zrevrange(self._keys.dead_index, 0, limit - 1)
-            ids = [_text(id) for id in newest]
-            letters = await self._patient.hmget(self._keys.dead, ids) if ids else []
-        return [_dead_letter(id, _text(letter)) for id, letter in zip(ids, letters, strict=True) if letter]
+        return (await self.dead_page(limit)).letters
 
     async def close(self) -> None:
         if self._doorbell:
@@ -292,22 +292,3 @@ def _settlement_args(settlement: Settlement) -> list[str]:
             return ["release", lane, token, str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
         case Bury(reason, error, _, scope):
             return ["bury", lane, token, reason, _one_line(error), scope, "", ""]
-
-
-def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode(errors="replace")
-
-
-def _dead_letter(id: str, letter: str) -> DeadLetter:
-    fields = json.loads(letter)
-    lines = [line.split("\t") for line in fields.get("history", "").splitlines()]
-    return DeadLetter(
-        id=id,
-        reason=fields["reason"],
-        error=fields["error"],
-        died_at=fields["died_at"] / 1000,
-        element=fields["element"],
-        bot=fields.get("bot"),
-        chat=fields.get("chat"),
-        history=[{"at": int(at) / 1000, "reason": reason, "error": error} for at, reason, error in lines],
-    )

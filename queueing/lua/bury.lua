@@ -20,7 +20,7 @@ local function bury_unread(element, error)
   store_dead(id, { reason = 'malformed', error = error, element = without_tokens(element) })
 end
 
-local function bury(lane, priority, status_ttl, reason, error)
+local function bury_head(lane, priority, status_ttl, reason, error)
   local _, _, _, lines = tries(priority, lane)
   local message = remove_head(priority, lane)
   local bot, chat = string.match(lane, '^([^:]*):(.*)$')
@@ -31,5 +31,9 @@ local function bury(lane, priority, status_ttl, reason, error)
   if message.tracked then
     set_status(message.id, status_ttl, 'status', 'dead', 'error', error)
   end
+end
+
+local function bury(lane, priority, status_ttl, reason, error)
+  bury_head(lane, priority, status_ttl, reason, error)
   place(lane, now)
 end

@@ -6,13 +6,13 @@
 --       7 default bot or ''   8 about the process (JSON)   9 status TTL, ms   10 limits, see limits.lua
 --       11 number of tokens held, then those tokens, then eight for each settlement: verb, lane, token, and (padded with '')
 --         ack, result  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
--- Returns { grants, stale tokens, lost tokens, errors of unreadable elements, ms until something is due or -1,
+-- Returns { grants, stale tokens, lost tokens, reason and error of each that was buried, ms until something is due or -1,
 --           elements at the doors, tokens whose burial became a release }
 --       a grant: { lane, token, attempts, takeovers, entry }
 --
 -- The same call number again returns the same grants and settles nothing twice: a reply lost on the way costs nothing.
 -- allow-oom: a full server must be able to drain.
--- include: keys, status, limits, outage, lane, ack, release, bury, presence, drain, grant
+-- include: keys, status, dedup, limits, outage, lane, ack, release, bury, presence, drain, grant
 
 local process, call = ARGV[1], tonumber(ARGV[2])
 local lease_ms, heartbeat_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -98,7 +98,7 @@ local function pass_the_bell(grants)
   end
 end
 
-local grants, stale, lost, errors = {}, {}, {}, {}
+local grants, stale, lost, buried, again = {}, {}, {}, {}, false
 if call == last_call then
   for lane, lease in pairs(leases) do
     if lease.call == call then grants[#grants + 1] = granted(lane, lease.priority, lease.token) end
@@ -107,11 +107,11 @@ else
   redis.call('HSET', HELD, '#call', call, '#about', about)
   stale = settle(12 + held_count)
   lost = reconcile(12)
-  errors = drain(drain_most, default_bot)
+  buried = drain(drain_most, default_bot)
   promote()
-  grants = grant(want, want + held_count, leases, HELD, call)
+  grants, again = grant(want, want + held_count, leases, HELD, call, status_ttl, buried)
   pass_the_bell(grants)
   write_counts()
 end
 
-return { grants, stale, lost, errors, next_due(), at_the_doors(), kept }
+return { grants, stale, lost, buried, again and 0 or next_due(), at_the_doors(), kept }

@@ -58,6 +58,22 @@ local function id_of(fields)
   return nil, 'id must be 1 to 128 letters, digits or any of _ . : @ + -'
 end
 
+local YEAR_MS = 366 * 24 * 3600 * 1000
+
+local function text_up_to(value, most) return type(value) == 'string' and #value >= 1 and #value <= most end
+
+-- → nil, or what is wrong with the fields that the queue itself acts upon. The rules of queueing/message.py.
+local function wrong_of(fields)
+  local ttl, send_at, key = given(fields.ttl), given(fields.send_at), given(fields.dedup_key)
+  if ttl and not (type(ttl) == 'number' and ttl > 0 and ttl * 1000 <= YEAR_MS) then
+    return 'ttl must be seconds, more than 0 and at most 366 days'
+  end
+  if send_at and not (type(send_at) == 'number' and send_at >= 0 and send_at * 1000 <= now + YEAR_MS) then
+    return 'send_at must be Unix seconds, at most 366 days ahead'
+  end
+  if key and not text_up_to(key, 256) then return 'dedup_key must be a string of 1 to 256 bytes' end
+end
+
 -- The token is kept once, by bot; in the element the bot's number stands for it.
 local function without_token(element, fields, bot)
   if not given(fields.bot_token) then return element end
@@ -70,33 +86,73 @@ end
 -- Bulk waits at a door of its own until the look-ahead takes it, so that a million of it cost a list of elements.
 local LOOK_AHEAD = 1000 -- bulk messages in lanes at most
 
-local function to_bulk_door(element, fields, bot)
-  element = without_token(element, fields, bot)
-  if not given(fields.accepted) then element = string.format('{"accepted":%.0f,', now) .. string.sub(element, 2) end
-  redis.call('RPUSH', BULK, element)
+-- What an element asks for: { bot, chat, lane, id, priority, tracked, ttl, send_at (both ms), dedup_key, accepted (ms,
+-- if it was looked at before), element without token }; or nil and what is wrong.
+local function read(element, default_bot)
+  local ok, fields = pcall(cjson.decode, element)
+  if not ok or type(fields) ~= 'table' or not string.match(element, '^{') then return nil, 'not a JSON object' end
+  local bot, chat, id, wrong
+  bot, wrong = bot_of(fields, default_bot)
+  if not bot then return nil, wrong end
+  chat, wrong = chat_of(fields)
+  if not chat then return nil, wrong end
+  wrong = wrong_of(fields)
+  if wrong then return nil, wrong end
+  id, wrong = id_of(fields)
+  if not id then return nil, wrong end
+  return {
+    bot = bot, chat = chat, lane = bot .. ':' .. chat, id = id, id_is_new = not given(fields.id),
+    priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n',
+    tracked = fields.track == true,
+    ttl = given(fields.ttl) and fields.ttl * 1000, send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
+    dedup_key = given(fields.dedup_key),
+    accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, now)) or nil,
+    element = without_token(element, fields, bot),
+  }
+end
+
+-- Its element, that says what was found at the first look, for whoever looks next.
+local function marked(m)
+  local marks = (m.accepted and '' or string.format('"accepted":%.0f,', now))
+    .. (m.id_is_new and '"id":"' .. m.id .. '",' or '')
+  return '{' .. marks .. string.sub(m.element, 2)
+end
+
+local function entry_of(m, accepted)
+  local expires = m.ttl and string.format(' %.0f', accepted + m.ttl) or ''
+  return string.format('%s %s %.0f%s\n', m.id, m.tracked and 't' or '-', accepted, expires) .. m.element
+end
+
+-- Our own producers were asked before, by enqueue.
+local function is_second(m)
+  return m.dedup_key and not m.accepted and not claim_dedup_key(m.bot, m.dedup_key, m.id)
 end
 
 -- → nil, or what is wrong with the element. from: the door that it came to.
 local function put_into_lane(element, default_bot, from)
-  local ok, fields = pcall(cjson.decode, element)
-  if not ok or type(fields) ~= 'table' or not string.match(element, '^{') then return 'not a JSON object' end
-  local bot, chat, id, wrong
-  bot, wrong = bot_of(fields, default_bot)
-  if not bot then return wrong end
-  chat, wrong = chat_of(fields)
-  if not chat then return wrong end
-  if fields.priority == 'bulk' and from ~= BULK then return to_bulk_door(element, fields, bot) end
-  id, wrong = id_of(fields)
-  if not id then return wrong end
-
-  local accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, now)) or now
-  local tracked = fields.track == true
-  if tracked and redis.call('EXISTS', status_key(id)) == 0 then
-    set_status(id, OPEN_STATUS_MS, 'status', 'pending', 'created_at', now, 'bot', bot, 'chat', chat)
+  local m, wrong = read(element, default_bot)
+  if not m then return wrong end
+  if is_second(m) then return end
+  if m.tracked and redis.call('EXISTS', status_key(m.id)) == 0 then
+    open_status(m.id, m.send_at, 'created_at', now, 'bot', m.bot, 'chat', m.chat)
   end
-  local priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n'
-  local header = string.format('%s %s %.0f\n', id, tracked and 't' or '-', accepted)
-  push(bot .. ':' .. chat, priority, header .. without_token(element, fields, bot))
+  if m.send_at > now then
+    -- The number keeps what is due at the same time in its order, and what is pushed twice apart.
+    local number = redis.call('HINCRBY', TOTALS, 'ids', 1)
+    redis.call('ZADD', SCHEDULED, m.send_at, string.format('%016d ', number) .. marked(m))
+  elseif m.priority == 'b' and from ~= BULK then
+    redis.call('RPUSH', BULK, marked(m))
+  else
+    push(m.lane, m.priority, entry_of(m, math.max(m.accepted or now, m.send_at)))
+  end
+end
+
+-- What is due comes to the same place as what is new, at most 100 a call.
+local function take_scheduled(default_bot)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', SCHEDULED, member)
+    put_into_lane(string.sub(member, 18), default_bot, SCHEDULED)
+  end
 end
 
 local function put_all(elements, default_bot, from, errors)
@@ -105,13 +161,14 @@ local function put_all(elements, default_bot, from, errors)
       local wrong = put_into_lane(string.match(element, '^%s*(.*)$'), default_bot, from)
       if wrong then
         bury_unread(element, wrong)
+        errors[#errors + 1] = 'malformed'
         errors[#errors + 1] = wrong
       end
     end
   end
 end
 
--- → the errors of those that were buried
+-- → reason and error of each that was buried
 local function drain(most, default_bot)
   local elements = redis.call('LPOP', HANDOFF, most) or {}
   -- The front door is touched only once the hand-off list is empty: what stands there came first.
@@ -121,6 +178,7 @@ local function drain(most, default_bot)
     end
   end
   local errors = {}
+  take_scheduled(default_bot)
   put_all(elements, default_bot, FRONT, errors)
   local room = LOOK_AHEAD - tonumber(redis.call('HGET', TOTALS, 'laned:b') or 0) - (counts['laned:b'] or 0)
   if room > 0 and #elements < most then

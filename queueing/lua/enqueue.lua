@@ -3,29 +3,32 @@
 --
 -- KEYS  1 front door
 -- ARGV  1 operation id   2 messages that may wait at most
---       then for each message: element, id if tracked or '', bot, chat, its door: n or b
+--       then for each message: element, id, whether it is tracked (1 or ''), bot, chat, its door: n or b,
+--       send_at in ms or 0, dedup key or ''
 -- Returns the number taken: 0 when this operation was done before. Error FULL when too many wait.
--- A tracked id that is known already is not taken again.
--- include: keys, status
+-- A tracked id that is known already is not taken again, nor is a second message with a dedup key of the last 24 h.
+-- include: keys, status, dedup, bell
 
 local first = 3
 if redis.call('EXISTS', operation_key(ARGV[1])) == 1 then return 0 end
-local waiting = redis.call('LLEN', FRONT) + redis.call('LLEN', BULK)
+local waiting = redis.call('LLEN', FRONT) + redis.call('LLEN', BULK) + redis.call('ZCARD', SCHEDULED)
 for _, laned in ipairs(redis.call('HMGET', TOTALS, 'laned:i', 'laned:n', 'laned:b')) do
   waiting = waiting + tonumber(laned or 0)
 end
-if waiting + (#ARGV - first + 1) / 5 > tonumber(ARGV[2]) then
+if waiting + (#ARGV - first + 1) / 8 > tonumber(ARGV[2]) then
   return redis.error_reply('FULL ' .. waiting .. ' messages wait')
 end
 -- Long enough for any second try of the client.
 redis.call('SET', operation_key(ARGV[1]), '', 'EX', 60)
 
 local doors = { n = {}, b = {} }
-for i = first, #ARGV, 5 do
-  local element, id, bot, chat, door = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], doors[ARGV[i + 4]]
-  if id == '' or redis.call('HSETNX', status_key(id), 'status', 'pending') == 1 then
-    if id ~= '' then set_status(id, OPEN_STATUS_MS, 'created_at', now, 'bot', bot, 'chat', chat) end
-    door[#door + 1] = string.format('{"accepted":%.0f,', now) .. string.sub(element, 2)
+for i = first, #ARGV, 8 do
+  local element, id, tracked, bot, chat, door, send_at, key = unpack(ARGV, i, i + 7)
+  tracked = tracked ~= ''
+  local known = tracked and redis.call('EXISTS', status_key(id)) == 1
+  if not known and (key == '' or claim_dedup_key(bot, key, id)) then
+    if tracked then open_status(id, tonumber(send_at), 'created_at', now, 'bot', bot, 'chat', chat) end
+    table.insert(doors[door], string.format('{"accepted":%.0f,', now) .. string.sub(element, 2))
   end
 end
 local function put(key, elements)
@@ -36,5 +39,6 @@ local function put(key, elements)
 end
 local taken = put(FRONT, doors.n) + put(BULK, doors.b)
 -- Nobody listens at the door for bulk.
-if #doors.b > 0 and redis.call('SPOP', IDLE) and redis.call('LLEN', FRONT) == 0 then redis.call('RPUSH', FRONT, BELL) end
+if #doors.b > 0 then ring() end
+write_counts()
 return taken

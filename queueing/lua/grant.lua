@@ -2,7 +2,7 @@
 
 local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
 local BOT_SHARE = 0.5  -- of them for one bot, while others have something to send
-local LOOKS = 50       -- lanes that may be found not to be eligible after all, in one call
+local LOOKS = 50       -- lanes and messages that may be found not to be eligible after all, in one call
 
 -- What has become due goes back to its place, at most 100 of each kind a call.
 local function promote()
@@ -73,6 +73,45 @@ local function next_lane(bot, may_take_bulk, passed)
   if not more then redis.call('ZREM', BOTS, bot) end
 end
 
+local POISON = 3 -- times that the process that held it was presumed dead
+
+-- Why a head is not to be sent any more: cancelled, expired, poison; nil if it is.
+local function ended(message, priority, lane)
+  if message.tracked and redis.call('HGET', status_key(message.id), 'status') == 'cancelled' then return 'cancelled' end
+  if message.expires and message.expires <= now then return 'expired' end
+  local _, takeovers = tries(priority, lane)
+  return takeovers >= POISON and 'poison'
+end
+
+local function clear_head(lane, priority, message, why, status_ttl, buried)
+  if why == 'poison' then
+    local error = string.format('%d processes that held it were not heard any more', POISON)
+    bury_head(lane, priority, status_ttl, why, error)
+    buried[#buried + 1] = why
+    buried[#buried + 1] = error
+    return
+  end
+  remove_head(priority, lane)
+  if message.tracked then set_status(message.id, status_ttl, 'status', why) end
+  if why == 'expired' then count(why, 1) end
+end
+
+-- Takes away heads that are not to be sent any more, `most` at most. → how many, and whether one to be sent is the head
+-- now; if not, the lane is put where it belongs.
+local function clear_heads(lane, priority, most, status_ttl, buried)
+  local cleared = 0
+  while cleared < most do
+    local message = head(priority, lane)
+    if not message then break end
+    local why = ended(message, priority, lane)
+    if not why then return cleared, true end
+    clear_head(lane, priority, message, why, status_ttl, buried)
+    cleared = cleared + 1
+  end
+  place(lane, now - FRESH_MS)
+  return cleared, false
+end
+
 local function lease(lane, priority, bot, held_key_, call)
   local token = string.format('%.0f', redis.call('HINCRBY', TOTALS, 'fence', 1))
   redis.call('HSET', held_key_, lane, string.format('%s %d %s %.0f', token, call, priority, now))
@@ -85,7 +124,8 @@ local function lease(lane, priority, bot, held_key_, call)
   return grant
 end
 
-local function grant(want, workers, leases, held_key_, call)
+-- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
+local function grant(want, workers, leases, held_key_, call, status_ttl, buried)
   local grants, in_hand, passed, looks = {}, tally(leases), {}, 0
   while #grants < want and looks < LOOKS do
     local bot = choose_bot(in_hand, workers, passed)
@@ -96,19 +136,24 @@ local function grant(want, workers, leases, held_key_, call)
       redis.call('ZADD', DUE, free_at, lane)
       looks = looks + 1
     elseif lane then
-      grants[#grants + 1] = lease(lane, priority, bot, held_key_, call)
-      in_hand[bot] = (in_hand[bot] or 0) + 1
-      if priority == 'b' then in_hand.bulk = in_hand.bulk + 1 end
+      local cleared, may_leave = clear_heads(lane, priority, LOOKS - looks, status_ttl, buried)
+      looks = looks + cleared
+      if may_leave then
+        grants[#grants + 1] = lease(lane, priority, bot, held_key_, call)
+        in_hand[bot] = (in_hand[bot] or 0) + 1
+        if priority == 'b' then in_hand.bulk = in_hand.bulk + 1 end
+      end
     end
   end
-  return grants
+  return grants, looks >= LOOKS
 end
 
--- ms until a lane or a bot has to be looked at again; -1: none is waiting for a time
+-- ms until a lane, a bot or a scheduled message has to be looked at again; -1: none is waiting for a time
 local function next_due()
   local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
   local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
-  local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER))
+  local scheduled = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
+  local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER), tonumber(scheduled or FOR_EVER))
   return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
 end
 

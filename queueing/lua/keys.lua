@@ -4,6 +4,7 @@ local FRONT = KEYS[1]
 local P = '{' .. FRONT .. '}:'
 local HANDOFF = P .. 'handoff'
 local BULK = P .. 'bulk'
+local SCHEDULED = P .. 'scheduled'
 local BOTS = P .. 'bots'
 local BOTS_DUE = P .. 'bots:due'
 local DUE = P .. 'due'
@@ -27,6 +28,7 @@ local function floods_key(bot) return P .. 'floods:' .. bot end
 local function failing_key(bot) return P .. 'failing:' .. bot end
 local function held_key(process) return P .. 'held:' .. process end
 local function status_key(id) return P .. 'msg:' .. id end
+local function dedup_key(bot, key) return P .. 'dedup:' .. bot .. ':' .. key end
 local function operation_key(id) return P .. 'op:' .. id end
 
 local PRIORITIES = { 'i', 'n', 'b' }

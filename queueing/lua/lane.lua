@@ -1,14 +1,22 @@
 -- A lane: for each priority a list of entries, whose head stays where it is until it is settled. A lane with entries is
 -- in exactly one of: its bot's `ready` sets, DUE, or a process's `held` hash; an empty one is in none.
--- An entry: "id track accepted\n" and the element. track: t or -; accepted: ms.
+-- An entry: "id track accepted\n" and the element, or "id track accepted expires\n". track: t or -; times: ms.
 
 -- A lane that was empty counts as served this long ago: it goes before the busy ones, but not before those that have
 -- waited for longer than this, so that a stream of new lanes starves nobody.
 local FRESH_MS = 60000
 
 local function parse(entry)
-  local id, track, accepted, at = string.match(entry, '^(%S+) (%S) (%d+)\n()')
-  return { id = id, tracked = track == 't', accepted = tonumber(accepted), element = string.sub(entry, at) }
+  local id, track, accepted, expires, at = string.match(entry, '^(%S+) (%S) (%d+) ?(%d*)\n()')
+  return {
+    id = id, tracked = track == 't', accepted = tonumber(accepted), expires = tonumber(expires),
+    element = string.sub(entry, at),
+  }
+end
+
+local function head(priority, lane)
+  local entry = redis.call('LINDEX', list_key(priority, lane), 0)
+  return entry and parse(entry)
 end
 
 -- The tries of a head, by "priority lane": "attempts takeovers until\n", then a line for each: "ms reason error",
@@ -30,14 +38,11 @@ local function note_try(priority, lane, try)
     lines = string.sub(lines, string.find(lines, '\n', 1, true) + 1)
   end
   attempts, takeovers = attempts + (try.counts or 0), takeovers + (try.taken_over or 0)
-  local line = string.format('%d %d %.0f\n', attempts, takeovers, try.till or 0)
+  -- One that expires first holds its lane no longer than that.
+  local till = math.min(try.till or 0, head(priority, lane).expires or math.huge)
+  local line = string.format('%d %d %.0f\n', attempts, takeovers, till)
   redis.call('HSET', TRIES, priority .. ' ' .. lane, line .. lines)
   return attempts
-end
-
-local function head(priority, lane)
-  local entry = redis.call('LINDEX', list_key(priority, lane), 0)
-  return entry and parse(entry)
 end
 
 local function remove_head(priority, lane)

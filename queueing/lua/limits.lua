@@ -33,22 +33,31 @@ local function write_log(scope, limit)
   redis.call('PEXPIRE', key, math.ceil(limit.period))
 end
 
--- Pauses: scope (a lane, a bot, or * for everything) → "until reason"; until: ms, or 0 for "until somebody resumes it".
+-- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,
+-- under "hand scope" → "since reason": it ends by a person alone, who does not end a flood wait with it.
 local FOR_EVER = 9e15
 local any_paused = redis.call('EXISTS', PAUSED) == 1
 
+-- → until when, ms (0: not paused), and the reason
+local function pause_of(scope)
+  if not any_paused then return 0 end
+  local kept = redis.call('HMGET', PAUSED, scope, 'hand ' .. scope)
+  if kept[2] then return FOR_EVER, 'paused' end
+  if not kept[1] then return 0 end
+  local till, reason = string.match(kept[1], '^(%d+) (.*)$')
+  return tonumber(till), reason
+end
+
 local function paused_until(scope)
-  local kept = any_paused and redis.call('HGET', PAUSED, scope)
-  if not kept then return 0 end
-  local till = tonumber(string.match(kept, '^(%d+)'))
-  if till == 0 then return FOR_EVER end
-  if till <= now then redis.call('HDEL', PAUSED, scope) end
+  local till = pause_of(scope)
+  if till > 0 and till <= now then redis.call('HDEL', PAUSED, scope) end
   return till
 end
 
--- Two pauses of the same thing combine by the later deadline; one that a person ordered ends by a person alone.
+-- Two pauses of the same thing combine by the later deadline.
 local function pause(scope, till, reason)
-  if till ~= 0 and paused_until(scope) >= till then return end
+  local kept = tonumber(string.match(redis.call('HGET', PAUSED, scope) or '', '^%d+') or 0)
+  if kept >= till then return end
   redis.call('HSET', PAUSED, scope, string.format('%.0f %s', till, reason))
   any_paused = true
 end

@@ -4,7 +4,7 @@
 -- KEYS  1 front door
 -- ARGV  1 sample
 -- Returns { at the doors, in lanes, waiting for a time, dead, accepted of the oldest in ms or -1, sent ever, now,
---           { incarnation, deadline ms, { its held hash } … } }
+--           { incarnation, deadline ms, { its held hash } … }, scheduled }
 -- include: keys, limits, lane
 
 local sample = tonumber(ARGV[1])
@@ -63,4 +63,5 @@ return {
   tonumber(redis.call('HGET', TOTALS, 'sent') or 0),
   now,
   processes,
+  redis.call('ZCARD', SCHEDULED),
 }

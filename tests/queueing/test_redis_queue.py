@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import pytest
@@ -389,6 +390,8 @@ async def work_out(redis: Redis, start: Start) -> None:
     await queue.enqueue([message(n, str(chat), track=True) for n in range(3) for chat in range(8)])
     await queue.enqueue([message(n, "99", priority=Priority.BULK) for n in range(1200)])
     await redis.rpush(FRONT, element(), element(bot_token="123:other"), "garbage")
+    await queue.enqueue([message(8, send_at=time.time() + 3600, dedup_key="order 8")])
+    await queue.pause("9")
     await dead.claim(1)
     leases = []
     while len(leases) < 5:  # a bot's messages are paced

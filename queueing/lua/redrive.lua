@@ -1,0 +1,60 @@
+#!lua flags=allow-oom
+-- redrive: dead letters go back into their lanes, as if accepted now, with no tries behind them. What could not be read
+-- goes through the front door again.
+--
+-- KEYS  1 front door
+-- ARGV  1 operation id   2 1: to the head of its lane, behind one that is tried; 0: to the tail   3 limits, see limits.lua
+--       then ids, in the order in which they are to be sent
+-- Returns how many of them were dead letters, a second time too
+-- include: keys, status, dedup, limits, bell, lane, bury, holder, drain
+
+local done = redis.call('GET', operation_key(ARGV[1]))
+if done then return tonumber(done) end
+local to_head = ARGV[2] == '1'
+read_limits(ARGV[3])
+
+local function push_head(lane, priority, entry)
+  local key = list_key(priority, lane)
+  local first = redis.call('LINDEX', key, 0)
+  if not first then return push(lane, priority, entry) end
+  count('laned:' .. priority, 1)
+  -- The head is in some process's hands, or what is noted of its tries is noted of the head.
+  if in_flight(lane) == priority or redis.call('HEXISTS', TRIES, priority .. ' ' .. lane) == 1 then
+    redis.call('LINSERT', key, 'AFTER', first, entry)
+  else
+    redis.call('LPUSH', key, entry)
+  end
+end
+
+local function redrive(id, letter)
+  local m = letter.bot and read(letter.element, letter.bot)
+  if not m then return redis.call('RPUSH', FRONT, letter.element) end
+  m.id = id
+  local lane = letter.bot .. ':' .. letter.chat
+  if m.tracked then
+    redis.call('HSETNX', status_key(id), 'created_at', now)
+    redis.call('HDEL', status_key(id), 'error', 'attempts')
+    set_status(id, OPEN_STATUS_MS, 'status', 'pending', 'bot', letter.bot, 'chat', letter.chat)
+  end
+  local to = to_head and push_head or push
+  to(lane, m.priority, entry_of(m, now))
+end
+
+local first, last, step = 4, #ARGV, 1
+if to_head then first, last, step = #ARGV, 4, -1 end
+done = 0
+for i = first, last, step do
+  local letter = redis.call('HGET', DEAD, ARGV[i])
+  redis.call('ZREM', DEAD_INDEX, ARGV[i])
+  if letter then
+    redis.call('HDEL', DEAD, ARGV[i])
+    redrive(ARGV[i], cjson.decode(letter))
+    done = done + 1
+  end
+end
+count('replayed', done)
+write_counts()
+-- Long enough for any second try of the client.
+redis.call('SET', operation_key(ARGV[1]), done, 'EX', 60)
+ring()
+return done

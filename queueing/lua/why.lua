@@ -1,0 +1,97 @@
+#!lua flags=no-writes
+-- why: what a tracked message waits for. Looks at a thousand messages before it at most, and at 4 MiB of them.
+--
+-- KEYS  1 front door
+-- ARGV  1 id   2 limits, see limits.lua
+-- Returns nil if it waits for nothing: unknown, ended, or in flight; else
+--         { reason, until when at the earliest in ms or -1, messages ahead, 1 if there are more than those }
+-- include: keys, limits, outage, lane, holder
+
+local id = ARGV[1]
+read_limits(ARGV[2])
+local state, bot, chat, send_at = unpack(redis.call('HMGET', status_key(id), 'status', 'bot', 'chat', 'send_at'))
+if state ~= 'pending' and state ~= 'retrying' and state ~= 'sending' then return nil end
+local lane = bot .. ':' .. chat
+local held = in_flight(lane)
+
+local MOST, MOST_BYTES, STEP = 1000, 4 * 1024 * 1024, 50
+local ahead, bytes = 0, 0
+local function is_over() return ahead >= MOST or bytes >= MOST_BYTES end
+
+-- → whether a list has it; counts those before it
+local function find(key, pattern)
+  local start = 0
+  while not is_over() do
+    local entries = redis.call('LRANGE', key, start, start + STEP - 1)
+    for _, entry in ipairs(entries) do
+      if string.find(entry, pattern) then return true end
+      ahead, bytes = ahead + 1, bytes + #entry
+    end
+    if #entries < STEP then return false end
+    start = start + STEP
+  end
+  return false
+end
+
+local literal = string.gsub(id, '%p', '%%%0')
+local function find_in_lane()
+  for _, priority in ipairs(PRIORITIES) do
+    if find(list_key(priority, lane), '^' .. literal .. ' ') then return priority end
+    if is_over() then return priority end
+  end
+end
+
+-- Lanes of its bot that have their turn before this one.
+local function lanes_before(priority)
+  local before = 0
+  for _, higher in ipairs(PRIORITIES) do
+    if higher == priority then
+      return before + (redis.call('ZRANK', ready_key(priority, bot), lane) or 0)
+    end
+    before = before + redis.call('ZCARD', ready_key(higher, bot))
+  end
+end
+
+local function spacing(limit) return limit.n > 0 and limit.period / limit.n or 0 end
+
+-- What holds the lane, and until when: the latest of all.
+local function obstacle(priority)
+  local reason, till = ahead > 0 and 'ahead' or 'turn', now
+  local function consider(at, why)
+    if at and at > till then reason, till = why, at end
+  end
+  local bot_free = math.max(free_by_log('bot:' .. bot, LIMITS.bot), pace_free_at(bot))
+  local before = lanes_before(priority)
+  if before > 0 then bot_free = math.max(bot_free, now) + before * spacing(LIMITS.bot) end
+  consider(bot_free, 'bot_limit')
+  consider(free_by_log('chat:' .. lane, limit_of_chat(lane)), 'chat_limit')
+  local _, _, again = tries(priority, lane)
+  consider(again, 'retry')
+  local _, probe_at = outage_of(bot)
+  consider(probe_at, 'outage')
+  for _, scope in ipairs({ lane, bot, '*' }) do consider(pause_of(scope)) end
+  return reason, till
+end
+
+-- till: ms, or now if nothing but those ahead is known to be in the way
+local function answer(reason, till, more)
+  till = till + ahead * math.max(spacing(limit_of_chat(lane)), spacing(LIMITS.bot))
+  if till <= now or till >= FOR_EVER then till = -1 end
+  return { reason, math.ceil(till), ahead, more and 1 or 0 }
+end
+
+local priority = find_in_lane()
+if priority then
+  local more = is_over()
+  if not more and ahead == 0 and held then
+    if held == priority then return nil end
+    ahead = 1 -- of a lower priority, and already on its way
+  end
+  local reason, till = obstacle(priority)
+  return answer(reason, till, more)
+end
+ahead, bytes = 0, 0
+if send_at and tonumber(send_at) > now then return answer('schedule', tonumber(send_at)) end
+local pattern = '"id"%s*:%s*"' .. literal .. '"'
+local found = find(HANDOFF, pattern) or find(FRONT, pattern) or find(BULK, pattern)
+return answer('door', now, not found and is_over())
