@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: run test check install lock format clean
+SECONDS ?= 180
+
+.PHONY: run test check chaos install lock format clean
 
 run: install ## the whole on this machine: server, six processes, and a local Telegram where no token is set
 	@exec $(BIN)/telequeue up
@@ -17,6 +19,9 @@ check: install ## formatter, linter, types, import contract
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: install ## SECONDS=600 SEED="1 2 3": six processes, broken at random, judged by the stand-in; then the figures
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
 
 install: $(INSTALLED) ## the venv
 

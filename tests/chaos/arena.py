@@ -94,16 +94,19 @@ class Arena(Stack):
 
     async def calls(self) -> list[dict[str, Any]]:
         """Every sendMessage that reached the stand-in, in order of arrival."""
-        path = f"{self.telegram}/playground/ledger?method=sendMessage&limit=100000&format=ndjson&since={self._ledger_from}"
+        path = (
+            f"{self.telegram}/playground/ledger?method=sendMessage&limit=100000&format=ndjson&since={self._ledger_from}"
+        )
         async with self.http.get(path) as response:
             lines = (await response.read()).splitlines()
         assert len(lines) < 100_000, "a page of the ledger holds no more"
         return [orjson.loads(line) for line in lines]
 
-    async def verdict(self, **question: object) -> Any:
-        """Of the stand-in's judge, on the limits in force."""
+    async def verdict(self, *, since: int = 0, until: int | None = None, **question: object) -> Any:
+        """Of the stand-in's judge, on the limits in force. since, until: the calls that it looks at, by number."""
         windows = [{"scope": _SCOPES[name], "rate": rate} for name, rate in self.rates.items() if rate != "off"]
-        return await self.ask("POST", f"judge?since={self._ledger_from}", {"windows": windows, **question})
+        path = f"judge?since={max(since, self._ledger_from)}" + (f"&until={until}" if until is not None else "")
+        return await self.ask("POST", path, {"windows": windows, **question})
 
     async def empty(self, timeout: float) -> None:
         async def nothing_waits() -> bool:

@@ -1,7 +1,7 @@
 """What became of every message, from the ledger, the stand-in's judge and the dead letters; nothing of the senders'."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from queueing.contract import DeadLetter
@@ -13,6 +13,9 @@ WORKERS = 10
 
 TOLD_WITHIN_NS = 500_000_000
 """From Telegram's answer to the queue's record of it, on a busy machine; until then the message is in flight."""
+
+PART_NS = 8_000_000_000
+"""A part of the run whose windows are judged together: twice the longest period of the limits, at least."""
 
 _EVER = 1_000_000
 
@@ -27,7 +30,22 @@ class Hit:
     doubles: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """exceeded: scope → windows. parts, judged: parts of the run, and those whose timestamps are good enough."""
+
+    exceeded: Mapping[str, int]
+    parts: int
+    judged: int
+    error_ms: float
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{scope} {count}" for scope, count in self.exceeded.items()) or "none judged"
+        void = f"; {self.parts - self.judged} VOID, timestamps up to {self.error_ms:.0f} ms off"
+        return f"{counts} (in {self.judged} of {self.parts} parts{void if self.judged < self.parts else ''})"
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     accepted: int
     sent: int
@@ -36,14 +54,12 @@ class Report:
     duplicated_uncertain: int
     duplicated: int
     disorder: int
-    exceeded: Mapping[str, int]
-    timestamp_error_ms: float
+    windows: "Windows"
     utilisation: float
     refused_by_limit: int
     longest_takeover: float
     hits: Mapping[str, int]
-    void: bool
-    examples: list[str] = field(default_factory=list)
+    examples: Sequence[str]
 
     @property
     def violations(self) -> list[str]:
@@ -52,13 +68,11 @@ class Report:
             "dead": sum(self.dead.values()),
             "duplicated, and not uncertain": self.duplicated,
             "order violations": self.disorder,
-            "windows exceeded": 0 if self.void else sum(self.exceeded.values()),
+            "windows exceeded": sum(self.windows.exceeded.values()),
         }
         return [f"{what}: {count}" for what, count in found.items() if count]
 
     def table(self) -> str:
-        exceeded = ", ".join(f"{scope} {count}" for scope, count in self.exceeded.items())
-        void = f", VOID: a timestamp may be {self.timestamp_error_ms:.0f} ms off" if self.void else ""
         dead = ", ".join(f"{reason} {count}" for reason, count in self.dead.items())
         rows = {
             "accepted": self.accepted,
@@ -68,7 +82,7 @@ class Report:
             "duplicated, uncertain": self.duplicated_uncertain,
             "duplicated, not uncertain": self.duplicated,
             "order violations": self.disorder,
-            "windows exceeded": exceeded + void,
+            "windows exceeded": self.windows,
             "refused by an enforced limit": self.refused_by_limit,
             "utilisation of the bots' limit": f"{self.utilisation:.1%}",
             "longest take-over": f"{self.longest_takeover:.1f} s",
@@ -90,8 +104,9 @@ async def audit(
     delivery = verdict["delivery"]
     taken = {(call["bot"], call["text"]) for call in calls if call["taken"]}
     unsent = [letter for letter in letters if not any(text in letter.element for _, text in taken)] if letters else []
-    unexcused = _judge_doubles(calls, hits, away)
-    windows = {window["scope"]: window for window in verdict["windows"]}
+    unexcused = judge_doubles(calls, hits, away)
+    utilisation = next(window["mean_utilisation"] for window in verdict["windows"] if window["scope"] == "bot")
+    windows = await _judge_windows(place, calls)
     kinds = [hit.kind for hit in hits]
     return Report(
         accepted=sum(one.count for one in plan.series),
@@ -101,15 +116,33 @@ async def audit(
         duplicated_uncertain=delivery["duplicated"] - len(unexcused),
         duplicated=len(unexcused),
         disorder=delivery["out_of_order"],
-        exceeded={scope: window["exceeded"] for scope, window in windows.items()},
-        timestamp_error_ms=verdict["timestamp_error_ms"],
-        utilisation=windows["bot"]["mean_utilisation"] or 0.0,
+        windows=windows,
+        utilisation=utilisation or 0.0,
         refused_by_limit=sum(call["fault"] == "limit" for call in calls),
         longest_takeover=max(takeovers, default=0.0),
         hits=_tally(kinds),
-        void=any("windows" in reason for reason in verdict["void"]),
         examples=_examples(delivery, unexcused, letters),
     )
+
+
+async def _judge_windows(place: Arena, calls: Sequence[Mapping[str, Any]]) -> Windows:
+    """In parts that overlap by more than the longest period: a machine that pauses once makes only some void."""
+    exceeded: dict[str, int] = {}
+    parts = judged = 0
+    error_ms = 0.0
+    for begin in range(calls[0]["arrival_ns"], calls[-1]["arrival_ns"], PART_NS // 2):
+        within = [call["seq"] for call in calls if begin <= call["arrival_ns"] < begin + PART_NS]
+        if not within:
+            continue
+        verdict = await place.verdict(since=within[0], until=within[-1] + 1)
+        parts += 1
+        error_ms = max(error_ms, verdict["timestamp_error_ms"])
+        if verdict["void"]:
+            continue
+        judged += 1
+        for window in verdict["windows"]:
+            exceeded[window["scope"]] = exceeded.get(window["scope"], 0) + window["exceeded"]
+    return Windows(exceeded, parts, judged, error_ms)
 
 
 def _tally(names: Iterable[str]) -> dict[str, int]:
@@ -119,7 +152,7 @@ def _tally(names: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def _judge_doubles(
+def judge_doubles(
     calls: Sequence[Mapping[str, Any]], hits: Sequence[Hit], away: Sequence[tuple[int, int]]
 ) -> list[str]:
     """The duplicates that nothing excuses. A message may come again if an earlier call that was taken had no answer,
@@ -148,8 +181,10 @@ def _in_flight(
 ) -> bool:
     for hit in hits:
         # While the server was away, nothing could be recorded.
-        told = max([TOLD_WITHIN_NS, *(hit.at_ns - begin for begin, end in away if begin <= hit.at_ns <= end + TOLD_WITHIN_NS)])
-        in_hand = call["arrival_ns"] <= hit.at_ns <= call["answered_ns"] + told
+        unrecorded = min(
+            [begin for begin, end in away if begin <= hit.at_ns <= end + TOLD_WITHIN_NS], default=hit.at_ns
+        )
+        in_hand = call["arrival_ns"] <= hit.at_ns and call["answered_ns"] >= unrecorded - TOLD_WITHIN_NS
         if in_hand and again["arrival_ns"] > hit.at_ns and hit.doubles < WORKERS:
             hit.doubles += 1
             return True

@@ -1,4 +1,4 @@
-"""What is sent and what goes wrong, drawn from one seed: the same seed is the same run, as far as the machine allows."""
+"""What is sent and what goes wrong, drawn from one seed: the same seed is the same run, as far as machines allow."""
 
 import random
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""One run: pushes what the plan says, breaks what it says, waits until the queue is empty, and asks what became of it."""
+"""One run: pushes what the plan says, breaks what it says, waits for an empty queue, and asks what became of it."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from queueing.errors import QueueUnavailable
-from tests.chaos.arena import LEASE_SECONDS, Arena, arena
+from tests.chaos.arena import Arena, arena
 from tests.chaos.audit import Hit, Report, audit
-from tests.chaos.plan import BOTS, KINDS, Kind, Load, Plan, Trouble, draw
+from tests.chaos.plan import BOTS, Kind, Load, Plan, Trouble, draw
 from tests.conftest import wait_until
 
 MAX_ATTEMPTS = 100
