@@ -21,7 +21,7 @@ from bot.body import BadBody, read_json
 from bot.outbox import Outbox
 from bot.replies import refuse, reply
 from bot.submission import Invalid, Submission, parse_submissions
-from queueing.contract import MessageStatus, Queue, QueueStats
+from queueing.contract import Desk, MessageStatus, Queue, QueueStats, Waiting
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.message import Message, MessageState
 
@@ -31,14 +31,27 @@ MAX_BODY = 4 << 20
 _FULL_RETRY, _AWAY_RETRY = 10, 2
 """Seconds that a client is asked to wait: for messages to leave, or for Redis to come back."""
 
+_NEEDS_DESK = "ttl, send_at and dedup_key need the shared queue: USE_REDIS_QUEUE=true"
+
 
 class Api:
-    """own_bot, own_token: the configured bot. workers: coroutines of each process."""
+    """desk: the queue's verbs for operators, if it has them; they tell why a message waits, and what a dedup key did.
+    own_bot, own_token: the configured bot. workers: coroutines of each process.
+    """
 
     def __init__(
-        self, queue: Queue, outbox: Outbox, access: Access, *, own_bot: str, own_token: str, workers: int
+        self,
+        queue: Queue,
+        outbox: Outbox,
+        access: Access,
+        *,
+        desk: Desk | None,
+        own_bot: str,
+        own_token: str,
+        workers: int,
     ) -> None:
         self._queue = queue
+        self._desk = desk
         self._outbox = outbox
         self._access = access
         self._own_bot = own_bot
@@ -49,18 +62,20 @@ class Api:
         """POST /api/v1/messages: one object → 202 {"id", "status", "created_at"}; an array → {"messages": […]}."""
         client = self._access.client(request)
         if client is None:
-            return _unauthorized()
+            return unauthorized()
         try:
             content = await read_json(request, MAX_BODY)
             submissions = parse_submissions(content, id_prefix=_id_prefix(client, request))
             messages = [await self._compose(submission) for submission in submissions]
+            if self._desk is None and any(map(_needs_desk, messages)):
+                return refuse(501, _NEEDS_DESK)
             await self._outbox.enqueue(messages)
         except BadBody as error:
             return refuse(error.status, str(error))
         except Invalid as error:
             return refuse(422, str(error), field=error.field)
         except (QueueFull, QueueUnavailable) as error:
-            return _try_later(error)
+            return try_later(error)
         accepted = await asyncio.gather(*map(self._receipt, messages, submissions))
         return reply({"messages": accepted} if isinstance(content, list) else accepted[0], 202)
 
@@ -85,10 +100,20 @@ class Api:
 
     async def _receipt(self, message: Message, submission: Submission) -> dict[str, object]:
         """What is said of an accepted message: for an id that may have been given before, what is known of it."""
-        status = await self._known(message.id) if submission.may_repeat else None
+        id = await self._taken_as(message)
+        status = await self._known(id) if submission.may_repeat or id != message.id else None
         if status is None:
-            return {"id": message.id, "status": MessageState.PENDING.value, "created_at": _iso(time.time())}
-        return {"id": status.id, "status": status.state.value, "created_at": _iso(status.created_at)}
+            return {"id": id, "status": MessageState.PENDING.value, "created_at": iso(time.time())}
+        return {"id": status.id, "status": status.state.value, "created_at": iso(status.created_at)}
+
+    async def _taken_as(self, message: Message) -> str:
+        """Its id or, if another message came first with its dedup key, the id of that."""
+        if self._desk is None or message.dedup_key is None:
+            return message.id
+        try:
+            return await self._desk.first_with(message.bot, message.dedup_key) or message.id
+        except QueueUnavailable:
+            return message.id  # as in _known
 
     async def _known(self, id: str) -> MessageStatus | None:
         try:
@@ -97,25 +122,26 @@ class Api:
             return None  # the messages are taken; a 503 now would say the opposite
 
     async def message(self, request: Request) -> Response:
-        """GET /api/v1/messages/{id}: what became of a message."""
+        """GET /api/v1/messages/{id}: what became of a message or, if it waits, why and until about when."""
         if self._access.client(request) is None:
-            return _unauthorized()
+            return unauthorized()
         try:
             status = await self._queue.status(request.path_params["id"])
+            waiting = await self._desk.why(status.id) if status and self._desk else None
         except QueueUnavailable as error:
-            return _try_later(error)
+            return try_later(error)
         if status is None:
             return refuse(404, "no message with this id is known; a status is kept for STATUS_TTL after its end")
-        return reply(_status_json(status))
+        return reply(_status_json(status, waiting))
 
     async def queue(self, request: Request) -> Response:
         """GET /api/v1/queue: how many messages are where, and who works on them."""
         if self._access.client(request) is None:
-            return _unauthorized()
+            return unauthorized()
         try:
             stats = await self._queue.stats()
         except QueueUnavailable as error:
-            return _try_later(error)
+            return try_later(error)
         return reply(self._stats_json(stats))
 
     def _stats_json(self, stats: QueueStats) -> dict[str, object]:
@@ -137,13 +163,19 @@ class Api:
         }
 
 
-def _unauthorized() -> Response:
+def _needs_desk(message: Message) -> bool:
+    return (message.ttl, message.send_at, message.dedup_key) != (None, None, None)
+
+
+def unauthorized() -> Response:
+    """To whom is no client."""
     response = refuse(401, "send a key of API_KEYS as `Authorization: Bearer KEY`; without API_KEYS, ask from loopback")
     response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
-def _try_later(error: QueueFull | QueueUnavailable) -> Response:
+def try_later(error: QueueFull | QueueUnavailable) -> Response:
+    """Nothing was done, or nobody knows."""
     if isinstance(error, QueueFull):
         return refuse(503, f"the queue is full: {error}", retry_after=_FULL_RETRY)
     return refuse(503, "the queue's server does not answer", retry_after=_AWAY_RETRY)
@@ -157,17 +189,28 @@ def _id_prefix(client: str, request: Request) -> str | None:
     return "k-" + hashlib.sha256(orjson.dumps([client, key])).hexdigest()[:32]
 
 
-def _status_json(status: MessageStatus) -> Mapping[str, object]:
+def _status_json(status: MessageStatus, waiting: Waiting | None) -> Mapping[str, object]:
     return {
         "id": status.id,
         "status": status.state.value,
         "bot": status.bot,
         "chat_id": status.chat,
-        "created_at": _iso(status.created_at),
-        "sent_at": None if status.sent_at is None else _iso(status.sent_at),
+        "created_at": iso(status.created_at),
+        "sent_at": None if status.sent_at is None else iso(status.sent_at),
         "attempts": status.attempts,
         "telegram_message_id": _message_id(status.result),
         "error": status.error,
+        "waiting": None if waiting is None else _waiting_json(waiting),
+    }
+
+
+def _waiting_json(waiting: Waiting) -> Mapping[str, object]:
+    """`ahead` is exact unless there are `more` than those."""
+    return {
+        "reason": waiting.reason,
+        "until": None if waiting.until is None else iso(waiting.until),
+        "ahead": waiting.ahead,
+        "more": waiting.more,
     }
 
 
@@ -180,5 +223,6 @@ def _message_id(result: str | None) -> int | None:
     return value if type(value) is int else None
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
+    """Unix seconds as 2026-01-31T12:00:00.000Z."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -85,19 +85,194 @@ def stats(url: str | None, as_json: bool) -> None:
         click.echo(f"  process {process['pid']:<8} {process['inflight']:>3} in hand {process['sent']:>9} sent")
 
 
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("id")
+@_url
+@_as_json
+def why(id: str, url: str | None, as_json: bool) -> None:
+    """Show what the message ID waits for, and until about when."""
+    answer = _ask(url, f"/api/v1/messages/{_quoted(id)}")
+    if as_json:
+        click.echo(json.dumps({name: answer[name] for name in ("id", "status", "waiting")}))
+    else:
+        click.echo(f"{id} is {answer['status']}{_why_in_words(answer['waiting'])}")
+
+
+_REASONS = {
+    "ahead": "for those before it",
+    "bot_limit": "for its bot's limit",
+    "chat_limit": "for its chat's limit",
+    "door": "for a process to look at it",
+    "flood": "since Telegram asked for a pause (429)",
+    "outage": "for Telegram, which fails or does not answer",
+    "paused": "until somebody resumes what was paused",
+    "retry": "for the next try",
+    "schedule": "for the time it is meant for",
+    "turn": "for its turn",
+}
+
+
+def _why_in_words(waiting: dict[str, Any] | None) -> str:
+    if waiting is None:
+        return ""
+    until = f", until about {waiting['until']}" if waiting["until"] else ""
+    more = "more than " if waiting["more"] else ""
+    ahead = f"; {more}{waiting['ahead']} before it" if waiting["ahead"] else ""
+    return f" and waits {_REASONS.get(waiting['reason'], waiting['reason'])}{until}{ahead}"
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("id")
+@_url
+@_as_json
+def cancel(id: str, url: str | None, as_json: bool) -> None:
+    """Cancel the message ID, if it has not left."""
+    answer = _ask(url, f"/api/v1/messages/{_quoted(id)}", method="DELETE")
+    click.echo(json.dumps(answer) if as_json else f"{id} is {answer['status']}")
+
+
+_bot = click.option("--bot", metavar="NUMBER", help="A bot: the number before its token's colon.")
+_chat = click.option("--chat", metavar="CHAT", help="A chat, of the configured bot unless --bot names another.")
+
+
+@main.command()
+@_bot
+@_chat
+@click.option("--all", "everything", is_flag=True, help="All bots.")
+@click.option("--reason", default="", help="Why; shown to whoever looks.")
+@_url
+@_as_json
+def pause(bot: str | None, chat: str | None, everything: bool, reason: str, url: str | None, as_json: bool) -> None:
+    """Let nothing leave of a chat, of a bot, or at all, until it is resumed."""
+    _set_pause("pause", _scope(bot, chat, everything) | {"reason": reason}, url, as_json)
+
+
+@main.command()
+@_bot
+@_chat
+@click.option("--all", "everything", is_flag=True, help="What `pause --all` paused; pauses of a bot or chat stay.")
+@_url
+@_as_json
+def resume(bot: str | None, chat: str | None, everything: bool, url: str | None, as_json: bool) -> None:
+    """End a pause, named as it was begun."""
+    _set_pause("resume", _scope(bot, chat, everything), url, as_json)
+
+
+def _scope(bot: str | None, chat: str | None, everything: bool) -> dict[str, str]:
+    if everything == bool(bot or chat):
+        raise click.UsageError("name a --bot or a --chat, or say --all")
+    return {name: value for name, value in (("bot", bot), ("chat_id", chat)) if value}
+
+
+def _set_pause(verb: str, scope: dict[str, str], url: str | None, as_json: bool) -> None:
+    answer = _ask(url, f"/api/v1/{verb}", scope)
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    what = f"chat {answer['chat_id']} of bot {answer['bot']}" if answer["chat_id"] else f"bot {answer['bot']}"
+    state = "paused" if answer["paused"] else "not paused any more"
+    click.echo(f"{what if answer['bot'] else 'everything'} is {state}")
+
+
+@main.group()
+def dead() -> None:
+    """Look at messages that will not be sent, send them after all, or drop them."""
+
+
+@dead.command("list")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--before", metavar="NEXT", help="Older ones: what the page before this one ended with.")
+@_url
+@_as_json
+def list_dead(limit: int, before: str | None, url: str | None, as_json: bool) -> None:
+    """List dead letters, the newest first."""
+    page = f"?limit={limit}" + ("" if before is None else f"&before={_quoted(before)}")
+    answer = _ask(url, f"/api/v1/dead{page}")
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    for letter in answer["dead"]:
+        click.echo(f"{letter['died_at']}  {letter['id']}  {letter['reason']}: {letter['error']}")
+    if answer["next"]:
+        click.echo(f"older ones: telequeue dead list --limit {limit} --before {answer['next']}")
+
+
+@dead.command("show", context_settings={"ignore_unknown_options": True})
+@click.argument("id")
+@_url
+@_as_json
+def show_dead(id: str, url: str | None, as_json: bool) -> None:
+    """Show the dead letter ID: what was to be sent, and every attempt's error."""
+    answer = _ask(url, f"/api/v1/dead/{_quoted(id)}")
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    history = answer.pop("history")
+    for name, value in answer.items():
+        if value is not None:
+            click.echo(f"{name:<20} {value}")
+    for line in history:
+        click.echo(f"{line['at']}  {line['reason']}: {line['error']}")
+
+
+_ids = click.argument("ids", nargs=-1, metavar="[ID]...")
+_everything = click.option("--all", "everything", is_flag=True, help="All that are dead now.")
+
+
+@dead.command("replay", context_settings={"ignore_unknown_options": True})
+@_ids
+@_everything
+@click.option("--head", is_flag=True, help="Before what waits for the same chat, instead of behind it.")
+@_url
+@_as_json
+def replay_dead(ids: tuple[str, ...], everything: bool, head: bool, url: str | None, as_json: bool) -> None:
+    """Send dead letters after all; they keep their ids."""
+    query = "?head=true" if head else ""
+    # At the head of a lane the last to come is the first to go.
+    paths = [f"/{_quoted(id)}/replay{query}" for id in (reversed(ids) if head else ids)]
+    _with_dead(paths, f"/replay{query}", "POST", "replayed", everything=everything, url=url, as_json=as_json)
+
+
+@dead.command("drop", context_settings={"ignore_unknown_options": True})
+@_ids
+@_everything
+@_url
+@_as_json
+def drop_dead(ids: tuple[str, ...], everything: bool, url: str | None, as_json: bool) -> None:
+    """Forget dead letters for good."""
+    paths = [f"/{_quoted(id)}" for id in ids]
+    _with_dead(paths, "", "DELETE", "dropped", everything=everything, url=url, as_json=as_json)
+
+
+def _with_dead(
+    paths: list[str], all_path: str, method: str, verb: str, *, everything: bool, url: str | None, as_json: bool
+) -> None:
+    """Calls each path, or the one for all, and says how many dead letters it concerned."""
+    if everything == bool(paths):
+        raise click.UsageError("name an ID or more, or say --all")
+    done = 0
+    for path in [all_path] if everything else paths:
+        done += _ask(url, f"/api/v1/dead{path}", method=method)[verb]
+    click.echo(json.dumps({verb: done}) if as_json else f"{done} {verb}")
+
+
 def _quoted(id: str) -> str:
     from urllib.parse import quote
 
     return quote(id, safe="")
 
 
-def _ask(url: str | None, path: str, body: object = None) -> Any:
-    """The answer of the HTTP API. One that is no success ends the program: its words on standard error, exit code 1."""
+def _ask(url: str | None, path: str, body: object = None, *, method: str | None = None) -> Any:
+    """The answer of the HTTP API to a GET, to a POST if there is a body, or to another method.
+
+    One that is no success ends the program: its words on standard error, exit code 1.
+    """
     settings = load_or_exit()
     if url is not None and not url.startswith(("http://", "https://")):
         raise click.UsageError("--url: expected http://host:port")
     try:
-        code, answer = call((url or base_url(settings)).rstrip("/"), path, body=body, key=first_key(settings))
+        base = (url or base_url(settings)).rstrip("/")
+        code, answer = call(base, path, body=body, key=first_key(settings), method=method)
     except Unreachable as error:
         _fail(f"{error}; is it running? `telequeue up` starts it, BIND or --url says where it is")
     if code == 401:

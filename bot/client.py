@@ -26,8 +26,10 @@ def first_key(settings: Settings) -> str | None:
     return next((key.get_secret_value() for key in settings.api_keys.values()), None)
 
 
-def call(base: str, path: str, *, body: object = None, key: str | None = None) -> tuple[int, Any]:
-    """GET, or POST with a body → (status, the JSON of the answer). Raises Unreachable.
+def call(
+    base: str, path: str, *, body: object = None, key: str | None = None, method: str | None = None
+) -> tuple[int, Any]:
+    """GET, POST with a body, or another method → (status, the JSON of the answer). Raises Unreachable.
 
     An answer that is no success is an answer, too: {"error": "in words"}.
     """
@@ -37,7 +39,7 @@ def call(base: str, path: str, *, body: object = None, key: str | None = None) -
     if key:
         headers["Authorization"] = f"Bearer {key}"
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(base + path, data, headers)  # noqa: S310  click checked that it is http(s)
+    request = urllib.request.Request(base + path, data, headers, method=method)  # noqa: S310  click checked that it is http(s)
     # No proxy: this is nearly always loopback, and the API takes proxied requests for strangers.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

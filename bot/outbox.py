@@ -6,7 +6,17 @@ from bot.call import parse_call
 from queueing.contract import Queue
 from queueing.errors import MalformedMessage
 from queueing.events import Enqueued, Observer
-from queueing.message import Message, Priority, canonical_chat, check_id, encode, new_id
+from queueing.message import (
+    Message,
+    Priority,
+    canonical_chat,
+    check_dedup_key,
+    check_id,
+    check_send_at,
+    check_ttl,
+    encode,
+    new_id,
+)
 
 MAX_ELEMENT = 2**20
 """Bytes of a message in the queue; Telegram's own limit for a text is 4,096 characters."""
@@ -33,6 +43,9 @@ class Outbox:
         id: str | None = None,
         track: bool = False,
         max_attempts: object = None,
+        ttl: object = None,
+        send_at: object = None,
+        dedup_key: object = None,
     ) -> Message:
         """The message for a call of the Bot API; `method` is sendMessage unless given, `kwargs` a dict of parameters.
 
@@ -47,6 +60,9 @@ class Outbox:
             priority=priority,
             track=track,
             max_attempts=_check_max_attempts(max_attempts),
+            ttl=check_ttl(ttl),
+            send_at=check_send_at(send_at),
+            dedup_key=check_dedup_key(dedup_key),
         )
         parse_call(message.body, message.chat)
         if len(encode(message)) > MAX_ELEMENT:

@@ -13,6 +13,7 @@ from telegram.ext import ApplicationBuilder
 
 from bot.access import Access
 from bot.api import Api
+from bot.desk_api import DeskApi
 from bot.handlers import add_handlers
 from bot.identity import Identity, own_get_me, shared_get_me
 from bot.intake import AnyApplication, Intake, IntakeApplication
@@ -31,7 +32,7 @@ from monitoring.health import Health
 from monitoring.journal import Journal
 from monitoring.metrics import Metrics
 from monitoring.snapshot import Snapshot
-from queueing.contract import Queue
+from queueing.contract import Desk, Queue
 from queueing.errors import QueueError
 from queueing.events import Event
 from queueing.maintenance import Maintenance
@@ -86,7 +87,10 @@ class Runtime:
         self.webhook = Webhook(
             self._intake, None if secret is None else secret.get_secret_value(), self.metrics.count_update
         )
-        self.api = self._make_api(outbox)
+        desk = self._queue if isinstance(self._queue, Desk) else None
+        access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
+        self.api = self._make_api(outbox, access, desk)
+        self.desk_api = DeskApi(desk, access, own_bot=self._bot_id)
         self.health = Health(self._queue, self.snapshot, self._worker, lambda: self._identity.problem)
 
     def _make_worker(self) -> Worker:
@@ -121,12 +125,12 @@ class Runtime:
             return RedisSeat(self._redis, leader_key(self._bot_id))
         return FileSeat(Path(tempfile.gettempdir()) / f"telequeue-{os.getuid()}-{self._bot_id}.lock")
 
-    def _make_api(self, outbox: Outbox) -> Api:
-        keys = {name: key.get_secret_value() for name, key in self._settings.api_keys.items()}
+    def _make_api(self, outbox: Outbox, access: Access, desk: Desk | None) -> Api:
         return Api(
             self._queue,
             outbox,
-            Access(keys),
+            access,
+            desk=desk,
             own_bot=self._bot_id,
             own_token=self._token,
             workers=self._settings.queue_workers,

@@ -20,7 +20,8 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     "bot_token": (str, "must be a string"),
     "track": (bool, "must be true or false"),
 }
-_FIELDS = frozenset({*_TYPES, "chat_id", "priority", "max_attempts"})
+_ARGUMENTS = ("chat_id", "text", "method", "kwargs", "max_attempts", "ttl", "send_at", "dedup_key")
+_FIELDS = frozenset({*_TYPES, *_ARGUMENTS, "priority"})
 _TOKEN = re.compile(r"\d{1,20}:[\w-]{1,200}", re.ASCII)
 _BOT = re.compile(r"\d{1,20}", re.ASCII)
 _NAME = re.compile(r"\w+(\.\w+)*")
@@ -83,9 +84,7 @@ def _parse(path: str, item: object, id: str | None) -> Submission:
     if "chat_id" not in fields:
         raise Invalid("chat_id is missing", f"{path}chat_id")
     given_id = fields.get("id", id)
-    arguments = {
-        name: fields[name] for name in ("chat_id", "text", "method", "kwargs", "max_attempts") if name in fields
-    }
+    arguments = {name: fields[name] for name in _ARGUMENTS if name in fields}
     return Submission(
         path=path,
         arguments={**arguments, "id": given_id, "priority": _priority(path, fields.get("priority", "normal"))},

@@ -1,7 +1,7 @@
 """The web server's application, `bot.web:app`. Whatever has a socket, a task or a thread is made in the lifespan, that
 is in the process that serves: gunicorn imports this module before it forks."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypedDict, cast
 
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bot.desk_api import Answer, DeskApi
 from bot.replies import refuse, reply
 from bot.runtime import WEBHOOK_PATH, Runtime
 from bot.settings import Settings, load_settings
@@ -45,7 +46,17 @@ def _routes() -> list[Route]:
         Route("/api/v1/messages", _send, methods=["POST"]),
         Route("/api/v1/messages/send", _send, methods=["POST"]),
         Route("/api/v1/messages/{id}", _message, methods=["GET"]),
+        Route("/api/v1/messages/{id}", _desk(DeskApi.cancel), methods=["DELETE"]),
         Route("/api/v1/queue", _queue, methods=["GET"]),
+        Route("/api/v1/dead", _desk(DeskApi.dead), methods=["GET"]),
+        Route("/api/v1/dead", _desk(DeskApi.drop_all), methods=["DELETE"]),
+        Route("/api/v1/dead/replay", _desk(DeskApi.replay_all), methods=["POST"]),
+        Route("/api/v1/dead/{id}", _desk(DeskApi.dead_letter), methods=["GET"]),
+        Route("/api/v1/dead/{id}", _desk(DeskApi.drop), methods=["DELETE"]),
+        Route("/api/v1/dead/{id}/replay", _desk(DeskApi.replay), methods=["POST"]),
+        Route("/api/v1/pause", _desk(DeskApi.pause), methods=["POST"]),
+        Route("/api/v1/resume", _desk(DeskApi.resume), methods=["POST"]),
+        Route("/api/v1/paused", _desk(DeskApi.paused), methods=["GET"]),
         Route("/health/live", _live, methods=["GET"]),
         Route("/health/ready", _ready, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
@@ -55,6 +66,13 @@ def _routes() -> list[Route]:
 
 def _runtime(request: Request) -> Runtime:
     return cast(Runtime, request.state.runtime)
+
+
+def _desk(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await answer(_runtime(request).desk_api, request)
+
+    return endpoint
 
 
 async def _webhook(request: Request) -> Response:

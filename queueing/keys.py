@@ -33,7 +33,7 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 |                      |        | replayed, dropped, dead_dropped: counts; ids, fence: sequences         |           |
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
 | {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |
-| {Q}:op:ID            | string | an enqueue, redrive or drop that was done: again it changes nothing    | yes: 60 s |
+| {Q}:op:ID            | string | an enqueue, redrive, drop or trim that was done: again it does nothing | yes: 60 s |
 
 All times are milliseconds of the server's clock. Once a message ended, its status is kept for STATUS_TTL. A process's
 `held` hash goes with the process: `leave` and `reap` delete it. A lane with entries is in exactly one of its bot's

@@ -108,7 +108,7 @@ class RedisDesk:
             done += await action(ids[::-1] if newest_first else ids)
 
     async def trim(self) -> int:
-        return int(await self._run(self._trim, DEAD_MOST, DEAD_DAYS * 86_400_000, 10 * _BATCH))
+        return int(await self._run(self._trim, DEAD_MOST, DEAD_DAYS * 86_400_000, 10 * _BATCH, secrets.token_hex(12)))
 
     async def pause(self, bot: str | None = None, chat: str | None = None, reason: str = "") -> None:
         await self._run(self._pause, _scope(bot, chat), " ".join(reason.split()))

@@ -54,12 +54,13 @@ end
 
 local function spacing(limit) return limit.n > 0 and limit.period / limit.n or 0 end
 
--- What holds the lane, and until when: the latest of all.
+-- What holds the lane, and until when: the latest of all and, of those that end together, the widest.
 local function obstacle(priority)
   local reason, till = ahead > 0 and 'ahead' or 'turn', now
   local function consider(at, why)
     if at and at > till then reason, till = why, at end
   end
+  for _, scope in ipairs({ '*', bot, lane }) do consider(pause_of(scope)) end
   local bot_free = math.max(free_by_log('bot:' .. bot, LIMITS.bot), pace_free_at(bot))
   local before = lanes_before(priority)
   if before > 0 then bot_free = math.max(bot_free, now) + before * spacing(LIMITS.bot) end
@@ -69,7 +70,6 @@ local function obstacle(priority)
   consider(again, 'retry')
   local _, probe_at = outage_of(bot)
   consider(probe_at, 'outage')
-  for _, scope in ipairs({ lane, bot, '*' }) do consider(pause_of(scope)) end
   return reason, till
 end
 

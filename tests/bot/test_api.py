@@ -73,6 +73,7 @@ async def test_a_message_is_accepted_sent_and_told_of(
         "chat_id": "42",
         "attempts": 0,
         "error": None,
+        "waiting": None,
     }
     assert sent_texts(playground) == ["hi"]
 
@@ -171,6 +172,10 @@ INVALID: list[tuple[Any, str | None]] = [
     ({"chat_id": 42, "text": "hi", "id": 7}, "id"),
     ({"chat_id": 42, "text": "hi", "max_attempts": 0}, "max_attempts"),
     ({"chat_id": 42, "text": "hi", "max_attempts": True}, "max_attempts"),
+    ({"chat_id": 42, "text": "hi", "ttl": 0}, "ttl"),
+    ({"chat_id": 42, "text": "hi", "send_at": "tomorrow"}, "send_at"),
+    ({"chat_id": 42, "text": "hi", "send_at": 1e13}, "send_at"),
+    ({"chat_id": 42, "text": "hi", "dedup_key": 5}, "dedup_key"),
     ({"chat_id": 42, "text": "hi", "bot_token": "nonsense"}, "bot_token"),
     ({"chat_id": 42, "text": "hi", "bot": "me"}, "bot"),
     ({"chat_id": 42, "text": "hi", "track": 1}, "track"),

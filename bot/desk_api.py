@@ -1,0 +1,196 @@
+"""The operator's part of the HTTP API: dead letters, pause and resume, cancel. Errors are as in bot/api.py; with a
+queue that has no such verbs, 501."""
+
+import functools
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bot.access import Access
+from bot.api import iso, try_later, unauthorized
+from bot.body import BadBody, read_json
+from bot.replies import refuse, reply
+from bot.submission import Invalid
+from monitoring.logs import mask
+from queueing.contract import DeadLetter, Desk, Pause
+from queueing.errors import MalformedMessage, QueueUnavailable
+from queueing.message import MessageState, canonical_chat
+
+NO_DESK = "the in-process queue cannot do this; USE_REDIS_QUEUE=true, the shared queue, can"
+
+MAX_PAGE = 500
+"""Dead letters on one page."""
+
+_MAX_BODY = 1 << 16  # bytes of a pause, and of the reason in it
+_BOT = re.compile(r"\d{1,20}", re.ASCII)
+
+Answer = Callable[["DeskApi", Request], Awaitable[Response]]
+
+
+def _verb(action: Callable[["DeskApi", Desk, Request], Awaitable[Response]]) -> Answer:
+    """What all of them have in common: who may ask, whether there is a desk, and what each error is answered with."""
+
+    @functools.wraps(action)
+    async def answer(self: "DeskApi", request: Request) -> Response:
+        if self.access.client(request) is None:
+            return unauthorized()
+        if self.desk is None:
+            return refuse(HTTPStatus.NOT_IMPLEMENTED, NO_DESK)
+        try:
+            return await action(self, self.desk, request)
+        except BadBody as error:
+            return refuse(error.status, str(error))
+        except Invalid as error:
+            return refuse(422, str(error), field=error.field)
+        except QueueUnavailable as error:
+            return try_later(error)
+
+    return answer
+
+
+class DeskApi:
+    """desk: None if the queue has none. own_bot: the bot of a chat that is paused without naming one."""
+
+    def __init__(self, desk: Desk | None, access: Access, *, own_bot: str) -> None:
+        self.desk = desk
+        self.access = access
+        self._own_bot = own_bot
+
+    @_verb
+    async def dead(self, desk: Desk, request: Request) -> Response:
+        """GET /api/v1/dead?limit=&before=: newest first; `next` is the `before` of the page after this one."""
+        try:
+            page = await desk.dead_page(_limit(request), request.query_params.get("before"))
+        except ValueError as error:
+            raise Invalid(str(error), "before") from None
+        return reply({"dead": [_summary(letter) for letter in page.letters], "next": page.next})
+
+    @_verb
+    async def dead_letter(self, desk: Desk, request: Request) -> Response:
+        """GET /api/v1/dead/{id}: one of them, with what stood in the list and every attempt's error."""
+        letter = await desk.dead_letter(request.path_params["id"])
+        return _no_letter() if letter is None else reply(_whole(letter))
+
+    @_verb
+    async def replay(self, desk: Desk, request: Request) -> Response:
+        """POST /api/v1/dead/{id}/replay?head=: it is sent after all."""
+        done = await desk.redrive([request.path_params["id"]], head=_head(request))
+        return reply({"replayed": done}) if done else _no_letter()
+
+    @_verb
+    async def replay_all(self, desk: Desk, request: Request) -> Response:
+        """POST /api/v1/dead/replay?head=: all that are dead now."""
+        return reply({"replayed": await desk.redrive_all(head=_head(request))})
+
+    @_verb
+    async def drop(self, desk: Desk, request: Request) -> Response:
+        """DELETE /api/v1/dead/{id}."""
+        done = await desk.drop([request.path_params["id"]])
+        return reply({"dropped": done}) if done else _no_letter()
+
+    @_verb
+    async def drop_all(self, desk: Desk, _request: Request) -> Response:
+        """DELETE /api/v1/dead: all that are dead now."""
+        return reply({"dropped": await desk.drop_all()})
+
+    @_verb
+    async def pause(self, desk: Desk, request: Request) -> Response:
+        """POST /api/v1/pause {"bot"?, "chat_id"?, "reason"?}: nothing leaves of that chat or bot, or without both."""
+        bot, chat, reason = await self._scope(request, "bot", "chat_id", "reason")
+        await desk.pause(bot, chat, reason)
+        return reply({"bot": bot, "chat_id": chat, "paused": True})
+
+    @_verb
+    async def resume(self, desk: Desk, request: Request) -> Response:
+        """POST /api/v1/resume {"bot"?, "chat_id"?}: ends the pause of just that."""
+        bot, chat, _ = await self._scope(request, "bot", "chat_id")
+        await desk.resume(bot, chat)
+        return reply({"bot": bot, "chat_id": chat, "paused": False})
+
+    @_verb
+    async def paused(self, desk: Desk, _request: Request) -> Response:
+        """GET /api/v1/paused: by persons, and by failures."""
+        return reply({"paused": [_pause_json(pause) for pause in await desk.paused()]})
+
+    @_verb
+    async def cancel(self, desk: Desk, request: Request) -> Response:
+        """DELETE /api/v1/messages/{id}: it will not be sent."""
+        id = request.path_params["id"]
+        state = await desk.cancel(id)
+        if state is None:
+            return refuse(404, "no message with this id is known; a status is kept for STATUS_TTL after its end")
+        if state is not MessageState.CANCELLED:
+            return refuse(409, f"it is too late to cancel this message: it is {state.value}")
+        return reply({"id": id, "status": state.value})
+
+    async def _scope(self, request: Request, *allowed: str) -> tuple[str | None, str | None, str]:
+        """Bot, chat and reason of a body. Raises BadBody and Invalid."""
+        content = await read_json(request, _MAX_BODY)
+        if not isinstance(content, dict):
+            raise Invalid("the body must be an object", None)
+        fields = {name: value for name, value in content.items() if value is not None}
+        for name in fields:
+            if name not in allowed:
+                raise Invalid(f"{name} is not a field of this call", name)
+        bot, reason = fields.get("bot"), fields.get("reason", "")
+        if bot is not None and not (isinstance(bot, str) and _BOT.fullmatch(bot)):
+            raise Invalid("bot must be the number of a bot, as a string", "bot")
+        if not isinstance(reason, str):
+            raise Invalid("reason must be a string", "reason")
+        if "chat_id" not in fields:
+            return bot, None, reason
+        try:
+            return bot or self._own_bot, canonical_chat(fields["chat_id"]), reason
+        except MalformedMessage as error:
+            raise Invalid(str(error), "chat_id") from None
+
+
+def _limit(request: Request) -> int:
+    value = request.query_params.get("limit", "100")
+    if not re.fullmatch("[0-9]{1,4}", value) or not 1 <= int(value) <= MAX_PAGE:
+        raise Invalid(f"limit must be a whole number from 1 to {MAX_PAGE}", "limit")
+    return int(value)
+
+
+def _head(request: Request) -> bool:
+    value = request.query_params.get("head", "false").lower()
+    if value not in ("true", "false"):
+        raise Invalid("head must be true or false", "head")
+    return value == "true"
+
+
+def _no_letter() -> Response:
+    return refuse(404, "there is no dead letter with this id")
+
+
+def _summary(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "reason": letter.reason,
+        "error": mask(letter.error),
+        "died_at": iso(letter.died_at),
+        "bot": letter.bot,
+        "chat_id": letter.chat,
+    }
+
+
+def _whole(letter: DeadLetter) -> Mapping[str, Any]:
+    history = [
+        {"at": iso(float(str(line["at"]))), "reason": line["reason"], "error": mask(str(line["error"]))}
+        for line in letter.history
+    ]
+    return {**_summary(letter), "element": mask(letter.element), "history": history}
+
+
+def _pause_json(pause: Pause) -> Mapping[str, Any]:
+    return {
+        "bot": pause.bot,
+        "chat_id": pause.chat,
+        "reason": mask(pause.reason),
+        "since": None if pause.since is None else iso(pause.since),
+        "until": None if pause.until is None else iso(pause.until),
+    }
