@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from telegram.ext import ApplicationBuilder
@@ -39,6 +40,7 @@ from queueing.maintenance import Maintenance
 from queueing.memory_queue import MemoryQueue
 from queueing.redis_queue import RedisQueue
 from queueing.retry import RetryPolicy
+from queueing.shared_budget import SharedBudget, share
 from queueing.worker import Worker
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +51,9 @@ _SHOW_WORKERS_EVERY = 1.0
 _WATCH_EVERY = 5.0
 _REGISTER_AGAIN = 1.0
 _EMPTYING = 5.0
-"""Seconds that a queue within this process gets to empty itself, since what it holds ends with it."""
+"""Seconds that a queue within this process gets to empty itself before it stops."""
+_UNSENT = Path(".telequeue/unsent")
+"""Where, below the working directory, such a queue keeps what it did not send: a directory for each bot."""
 
 
 class Runtime:
@@ -215,20 +219,17 @@ class Runtime:
             await self._application.stop()
 
     async def _empty(self) -> None:
-        """Lets the workers send what a queue within this process holds, for a while."""
+        """Lets the workers send what a queue within this process holds, for a while. It keeps the rest on disk."""
         ends = time.monotonic() + _EMPTYING
-        while True:
-            depth = (await self._queue.stats()).depth
-            if not depth or time.monotonic() > ends:
-                break
+        while time.monotonic() < ends:
+            if not (await self._queue.stats()).depth:
+                return
             await asyncio.sleep(0.05)
-        if depth:
-            _logger.error("%d messages end unsent with this process; USE_REDIS_QUEUE=true would keep them", depth)
 
 
 def _make_queue(settings: Settings, bot_id: str) -> Queue:
     if not settings.use_redis_queue:
-        return MemoryQueue(workers=settings.queue_workers, status_ttl=settings.status_ttl, queue_max=settings.queue_max)
+        return _make_memory_queue(settings, bot_id)
     return RedisQueue(
         settings.redis_dsn,
         workers=settings.queue_workers,
@@ -238,6 +239,20 @@ def _make_queue(settings: Settings, bot_id: str) -> Queue:
         default_bot=bot_id,
         limits=settings.limits,
         timeout=settings.redis_timeout,
+    )
+
+
+def _make_memory_queue(settings: Settings, bot_id: str) -> MemoryQueue:
+    """Its share of the bot's budget, which all processes of this machine together do not exceed."""
+    limits = settings.limits
+    together = Path(tempfile.gettempdir()) / f"telequeue-{os.getuid()}"
+    return MemoryQueue(
+        workers=settings.queue_workers,
+        status_ttl=settings.status_ttl,
+        queue_max=settings.queue_max,
+        limits=replace(limits, bot=share(limits.bot, settings.web_concurrency)),
+        budget=SharedBudget(together, limits.bot) if limits.bot.count else None,
+        journal=_UNSENT / bot_id,
     )
 
 

@@ -151,7 +151,7 @@ class MemoryQueue:
                     self._ack(held, result)
                 case Release() as release:
                     self._release(held, release, now)
-                case Bury(_, error, _, Scope.RECEIVER) if self._outages.failed(held.lane.bot, held.lane.name, now):
+                case Bury(_, error, _, Scope.RECEIVER) if self._is_outage(held.lane, now):
                     # Its attempts ran out in an outage: that is not its fault.
                     self._note_try(held, Release(0.0, "outage", error), now)
                     kept.append(token)
@@ -172,7 +172,7 @@ class MemoryQueue:
             return
         lane, until = held.lane, now + release.delay
         match release.scope:
-            case Scope.RECEIVER if self._outages.failed(lane.bot, lane.name, now):
+            case Scope.RECEIVER if self._is_outage(lane, now):
                 release = replace(release, delay=0.0, counts=False)
             case Scope.CHAT:
                 self._note_answer(lane.bot)
@@ -196,6 +196,12 @@ class MemoryQueue:
         tries.until = now + release.delay
         tries.history.append({"at": time.time(), "reason": release.reason, "error": release.error})
         self._statuses.note_try(held.head, tries.attempts, release.error)
+
+    def _is_outage(self, lane: Lane, now: float) -> bool:
+        """Of a send that failed as in one."""
+        failed = self._outages.failed(lane.bot, lane.name, now)
+        self._turns.look_again(lane.bot)  # the next probe may be due earlier than it was
+        return failed
 
     def _note_answer(self, bot: str) -> None:
         if self._outages.answered(bot):
@@ -344,6 +350,8 @@ class MemoryQueue:
             message = unsent.message
             tries = Tries(unsent.attempts, unsent.until - ahead, list(unsent.history))
             self._statuses.begin(message, _accepted(unsent))
+            if unsent.history:
+                self._statuses.note_try(message, unsent.attempts, str(unsent.history[-1].get("error")))
             self._push(message, now, tries)
         if left:
             _logger.info("took up %d messages that were unsent", sum(len(one.messages) for one in left))

@@ -51,7 +51,7 @@ class SharedBudget:
             if file < 0:
                 return now + BUSY
             # Another process may have asked for the time later, and come first: what lies a little ahead counts.
-            times = [at for at in self._read(file) if abs(at - now) < self._period]
+            times = [at for at in self._read(file) if at < now + self._period and now < at + self._period]
             if len(times) >= self._count:
                 return times[-self._count] + self._period
             self._write(file, sorted([*times, now]))

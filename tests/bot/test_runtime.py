@@ -18,6 +18,7 @@ from bot.playground.faults import Fault
 from bot.runtime import Runtime
 from bot.settings import Settings
 from bot.web import create_app
+from queueing.limits import OFF
 from tests.bot.served import (
     ROOT,
     TOKEN,
@@ -117,20 +118,47 @@ async def test_the_in_process_queue_empties_itself_at_the_end(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     playground.world.faults.add(Fault(kind="latency", method="sendMessage", ms=50), None)
-    async with application(settings_for(playground.url)) as client:
+    async with application(settings_for(playground.url, rate_chat=OFF)) as client:
         await client.post(MESSAGES, json=[{"chat_id": 42, "text": str(n)} for n in range(10)])
     assert sent_texts(playground) == [str(n) for n in range(10)]
 
 
-async def test_what_the_in_process_queue_could_not_send_is_told(
+async def test_what_the_in_process_queue_could_not_send_is_sent_by_the_next(
     playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("bot.runtime._EMPTYING", 0.1)
+    caplog.set_level("INFO", "queueing")
     playground.world.faults.add(Fault(kind="error", method="sendMessage"), None)
-    async with application(settings_for(playground.url)) as client:
-        await client.post(MESSAGES, json=[{"chat_id": chat, "text": "lost"} for chat in (42, 43)])
-    assert "2 messages end unsent" in caplog.text
+    async with application(settings_for(playground.url, retry_base=0.1)) as client:
+        await client.post(MESSAGES, json=[{"chat_id": chat, "text": f"late {chat}"} for chat in (42, 43)])
+    assert "2 messages are unsent and kept" in caplog.text
+    playground.world.faults.clear()
+    refused = len(sent_texts(playground))
+    async with application(settings_for(playground.url)):
+        await wait_until(
+            lambda: sorted(sent_texts(playground)[refused:]) == ["late 42", "late 43"], "what was left to be sent"
+        )
+    assert not list(tmp_path.rglob("*.jsonl"))  # noqa: ASYNC240  a look
+
+
+async def test_rule_18_six_processes_without_redis_keep_the_bots_limit_together(
+    playground: Playground, tmp_path: Path
+) -> None:
+    gunicorn = Gunicorn(tmp_path, playground.url, None, processes=6, RATE_GLOBAL="20/1s")
+    async with processes(gunicorn):
+        async with asyncio.TaskGroup() as group:
+            for chat in range(1, 61):
+                group.create_task(_post_on_its_own(gunicorn.url, chat))
+        await wait_until(lambda: len(sent_texts(playground)) == 60, "all of them", timeout=60)
+    times = sorted(call.wall for call in playground.world.ledger.select(method="sendMessage"))
+    assert max(sum(start <= at < start + 0.99 for at in times) for start in times) <= 20
+
+
+async def _post_on_its_own(url: str, chat: int) -> None:
+    """A connection of its own, so that any of the processes may get it."""
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        (await client.post(MESSAGES, json={"chat_id": chat, "text": "hi"})).raise_for_status()
 
 
 async def test_nothing_is_left_running_after_the_end(playground: Playground, redis_url: str) -> None:
