@@ -148,6 +148,8 @@ class Runtime:
         """Starts everything. What a part needs to be stopped for comes before it, and so is stopped after it."""
         if self._redis is not None:
             self._stack.push_async_callback(self._redis.aclose)
+        if self._redis is None:
+            await self._register()  # before it takes up what was left, which has no token with it
         await self._begin(self._queue.start, self._queue.close)
         self._stack.push_async_callback(self._request.shutdown)
         self._stack.push_async_callback(self._application.shutdown)

@@ -215,7 +215,7 @@ def test_metrics_know_every_reason_and_the_common_methods() -> None:
 async def test_six_processes_share_the_work_and_stop_cleanly(
     playground: Playground, redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    gunicorn = Gunicorn(tmp_path, playground.url, redis_url, processes=6)
+    gunicorn = Gunicorn(tmp_path, playground.url, redis_url, processes=6, RATE_GLOBAL="off", RATE_CHAT="off")
     async with processes(gunicorn):
         elements = [f'{{"chat_id": {n % 100 + 1}, "text": "{n}"}}' for n in range(1000)]
         await redis.rpush("telegram_messages", *elements)
