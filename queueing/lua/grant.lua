@@ -17,9 +17,12 @@ local function promote()
   end
 end
 
+-- → the head as a grant has it, { lane, token, attempts, takeovers, entry }; nil if there is none
 local function granted(lane, priority, token)
+  local entry = redis.call('LINDEX', list_key(priority, lane), 0)
+  if not entry then return nil end
   local attempts, takeovers = tries(priority, lane)
-  return { lane, token, attempts, takeovers, redis.call('LINDEX', list_key(priority, lane), 0) }
+  return { lane, token, attempts, takeovers, entry }
 end
 
 local function block(bot, free_at)
@@ -76,10 +79,9 @@ end
 local POISON = 3 -- times that the process that held it was presumed dead
 
 -- Why a head is not to be sent any more: cancelled, expired, poison; nil if it is.
-local function ended(message, priority, lane)
+local function ended(message, takeovers)
   if message.tracked and redis.call('HGET', status_key(message.id), 'status') == 'cancelled' then return 'cancelled' end
   if message.expires and message.expires <= now then return 'expired' end
-  local _, takeovers = tries(priority, lane)
   return takeovers >= POISON and 'poison'
 end
 
@@ -96,30 +98,40 @@ local function clear_head(lane, priority, message, why, status_ttl, buried)
   if why == 'expired' then count(why, 1) end
 end
 
--- Takes away heads that are not to be sent any more, `most` at most. → how many, and whether one to be sent is the head
--- now; if not, the lane is put where it belongs.
+-- Takes away heads that are not to be sent any more, `most` at most. → how many, then the grant (still without a token)
+-- and the message of the head that is to be sent; without one, the lane is put where it belongs.
 local function clear_heads(lane, priority, most, status_ttl, buried)
   local cleared = 0
   while cleared < most do
-    local message = head(priority, lane)
-    if not message then break end
-    local why = ended(message, priority, lane)
-    if not why then return cleared, true end
+    local grant = granted(lane, priority, '')
+    if not grant then break end
+    local message = parse(grant[5])
+    local why = ended(message, grant[4])
+    if not why then return cleared, grant, message end
     clear_head(lane, priority, message, why, status_ttl, buried)
     cleared = cleared + 1
   end
   place(lane, now - FRESH_MS)
-  return cleared, false
+  return cleared
 end
 
-local function lease(lane, priority, bot, held_key_, call)
-  local token = string.format('%.0f', redis.call('HINCRBY', TOTALS, 'fence', 1))
+-- Tokens are never used twice; those that a call set aside and did not need are lost.
+local last_token, tokens_left = 0, 0
+local function next_token(want)
+  if tokens_left == 0 then
+    last_token, tokens_left = redis.call('HINCRBY', TOTALS, 'fence', want), want
+  end
+  tokens_left = tokens_left - 1
+  return string.format('%.0f', last_token - tokens_left)
+end
+
+local function lease(grant, message, priority, bot, token, held_key_, call)
+  local lane = grant[1]
   redis.call('HSET', held_key_, lane, string.format('%s %d %s %.0f', token, call, priority, now))
   redis.call('ZADD', BOTS, now, bot)
   count_departure(lane, bot)
   note_probe(bot, lane)
-  local grant = granted(lane, priority, token)
-  local message = parse(grant[5])
+  grant[2] = token
   if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
   return grant
 end
@@ -136,10 +148,10 @@ local function grant(want, workers, leases, held_key_, call, status_ttl, buried)
       redis.call('ZADD', DUE, free_at, lane)
       looks = looks + 1
     elseif lane then
-      local cleared, may_leave = clear_heads(lane, priority, LOOKS - looks, status_ttl, buried)
+      local cleared, found, message = clear_heads(lane, priority, LOOKS - looks, status_ttl, buried)
       looks = looks + cleared
-      if may_leave then
-        grants[#grants + 1] = lease(lane, priority, bot, held_key_, call)
+      if found then
+        grants[#grants + 1] = lease(found, message, priority, bot, next_token(want - #grants), held_key_, call)
         in_hand[bot] = (in_hand[bot] or 0) + 1
         if priority == 'b' then in_hand.bulk = in_hand.bulk + 1 end
       end

@@ -22,9 +22,10 @@ end
 -- The tries of a head, by "priority lane": "attempts takeovers until\n", then a line for each: "ms reason error",
 -- tab-separated. until: ms, before which it is not tried again.
 local TRIES_KEPT = 4000 -- bytes; the oldest lines go first
+local any_tried = redis.call('EXISTS', TRIES) == 1
 
 local function tries(priority, lane)
-  local kept = redis.call('HGET', TRIES, priority .. ' ' .. lane)
+  local kept = any_tried and redis.call('HGET', TRIES, priority .. ' ' .. lane)
   if not kept then return 0, 0, 0, '' end
   local attempts, takeovers, till, lines = string.match(kept, '^(%d+) (%d+) (%d+)\n(.*)$')
   return tonumber(attempts), tonumber(takeovers), tonumber(till), lines
@@ -42,11 +43,12 @@ local function note_try(priority, lane, try)
   local till = math.min(try.till or 0, head(priority, lane).expires or math.huge)
   local line = string.format('%d %d %.0f\n', attempts, takeovers, till)
   redis.call('HSET', TRIES, priority .. ' ' .. lane, line .. lines)
+  any_tried = true
   return attempts
 end
 
 local function remove_head(priority, lane)
-  redis.call('HDEL', TRIES, priority .. ' ' .. lane)
+  if any_tried then redis.call('HDEL', TRIES, priority .. ' ' .. lane) end
   count('laned:' .. priority, -1)
   return parse(redis.call('LPOP', list_key(priority, lane)))
 end

@@ -28,8 +28,8 @@ end
 local function write_log(scope, limit)
   if limit.n == 0 then return end
   local key = log_key(scope)
-  redis.call('RPUSH', key, now)
-  redis.call('LTRIM', key, -limit.n, -1)
+  -- Trimmed when twice as long as needed: seldom, and never by much.
+  if redis.call('RPUSH', key, now) >= 2 * limit.n + 10 then redis.call('LTRIM', key, -limit.n, -1) end
   redis.call('PEXPIRE', key, math.ceil(limit.period))
 end
 
@@ -66,9 +66,12 @@ local function chat_free_at(lane)
   return math.max(paused_until(lane), free_by_log('chat:' .. lane, limit_of_chat(lane)))
 end
 
+local paces = {} -- bot → the time of its next slot, as far as this script knows
+
 local function pace_free_at(bot)
   if LIMITS.bot.n == 0 then return 0 end
-  return tonumber(redis.call('HGET', PACE, bot) or 0)
+  paces[bot] = paces[bot] or tonumber(redis.call('HGET', PACE, bot) or 0)
+  return paces[bot]
 end
 
 local function bot_free_at(bot)
@@ -82,7 +85,8 @@ local function count_departure(lane, bot)
   write_log('bot:' .. bot, LIMITS.bot)
   local slot = LIMITS.bot.period / LIMITS.bot.n
   local earliest = now - math.max(CATCH_UP_MS, slot)
-  redis.call('HSET', PACE, bot, string.format('%.3f', math.max(pace_free_at(bot), earliest) + slot))
+  paces[bot] = math.max(pace_free_at(bot), earliest) + slot
+  redis.call('HSET', PACE, bot, string.format('%.3f', paces[bot]))
 end
 
 -- It did not leave after all: its place in the logs is free again. granted: ms.
