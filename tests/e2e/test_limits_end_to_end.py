@@ -8,7 +8,7 @@ from tests.chaos import limits, trouble
 from tests.chaos.measure import Figure
 
 SHORT: dict[str, Callable[[], Awaitable[Figure]]] = {
-    "a backlog": lambda: limits.backlog(100, 3, least=0.5),  # so short a time says little about the use
+    "a backlog": lambda: limits.backlog(30, 3, least=0.5),  # so short a time says little about the use
     "a refused chat": lambda: trouble.refused_chat(2),
     "a refused bot": lambda: trouble.refused_bot(2),
     "an outage": lambda: trouble.all_fail(2, chats=20),
