@@ -3,7 +3,7 @@
 import pytest
 
 from monitoring.journal import Journal
-from queueing.events import Acked, Available, Buried, Event, Fenced, Reaped, Released, Unavailable
+from queueing.events import Acked, Available, Buried, Event, Fenced, Reaped, Released, Trimmed, Unavailable
 from queueing.message import Message
 
 MESSAGE = Message(bot="1", chat="42", body={"text": "the text of a person"}, id="m1")
@@ -17,6 +17,7 @@ MESSAGE = Message(bot="1", chat="42", body={"text": "the text of a person"}, id=
         (Buried(MESSAGE, "blocked", "bot was blocked"), "message m1 is now a dead letter: bot was blocked (blocked)"),
         (Buried(None, "malformed", "not JSON"), "dead letter: not JSON (malformed)"),
         (Reaped("host:1", 3), "process host:1 is presumed dead; 3 of its messages"),
+        (Trimmed(3), "3 dead letters are dropped"),
         (Fenced(MESSAGE), "message m1 was settled too late"),
         (Acked(MESSAGE, 0.1, 0.1), ""),
     ],

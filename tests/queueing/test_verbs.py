@@ -99,7 +99,10 @@ async def test_a_cancelled_head_that_would_be_tried_later_makes_room_at_once(que
     (lease,) = (await queue.claim(1)).leases
     await settle(queue, [lease], REFUSED)
     assert not await drained(queue)
+    waiting = asyncio.create_task(queue.wait(30))
+    await asyncio.sleep(0)
     assert await queue.cancel("a") is MessageState.CANCELLED
+    await asyncio.wait_for(waiting, 10)
     (lease,) = (await queue.claim(1)).leases
     assert (lease.message.id, lease.attempts) == ("b", 0)
 
