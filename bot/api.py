@@ -94,8 +94,8 @@ class Api:
         if bot == self._own_bot:
             if not hmac.compare_digest(token.encode(), self._own_token):
                 raise submission.invalid("bot_token is not the one that this bot is configured with")
-        elif token not in await self._queue.credentials(bot):
-            await self._queue.register(bot, token)
+        else:
+            await self._queue.offer(bot, token)
         return bot
 
     async def _receipt(self, message: Message, submission: Submission) -> dict[str, object]:

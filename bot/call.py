@@ -1,7 +1,8 @@
 """What is asked of the Bot API: a method and its parameters, from a message's body. The one place that checks them.
 
-Body: {"method": "sendMessage" (the default), "text": "…", "kwargs": {…}}. Fields that belong to the queue are not
-looked at. Both who queues a message (outbox) and who sends it (sender) ask here, since any program may push elements.
+Body: {"method": "sendMessage" (the default), "text": "…", "kwargs": {…}}; fields that belong to the queue are not in
+it, and any other is a mistake. Both who queues a message (outbox) and who sends it (sender) ask here, since any program
+may push elements.
 """
 
 import json
@@ -19,6 +20,7 @@ _METHOD = re.compile("[A-Za-z]{1,64}")
 _FORBIDDEN = frozenset({"setwebhook", "deletewebhook", "getupdates", "logout", "close"})
 _FILE_URI = re.compile(r"\s*(file|attach)://", re.IGNORECASE)
 _PROSE = frozenset({"text", "caption"})
+_FIELDS = frozenset({"method", "text", "kwargs", "uncertain"})
 _MAX_DEPTH = 64
 
 
@@ -44,6 +46,10 @@ def parse_call(body: Mapping[str, Any], chat: str) -> Call:
     Raises CallRefused with the reason `forbidden_method`, `local_file` or `malformed`; its text names the field.
     """
     method = _method(body.get("method"))
+    for name in body.keys() - _FIELDS:
+        raise CallRefused(f"{name} is not a field of a message")
+    if body.get("uncertain", "resend") != "resend":
+        raise CallRefused('uncertain: only "resend" is supported')
     kwargs = body.get("kwargs")
     if kwargs is None:
         kwargs = {}

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import os
+import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from telegram.ext import ApplicationBuilder
 
@@ -35,12 +37,13 @@ from monitoring.metrics import Metrics
 from monitoring.snapshot import Snapshot
 from queueing.contract import Desk, Queue
 from queueing.errors import QueueError
-from queueing.events import Event
+from queueing.events import Crashed, Event
 from queueing.maintenance import Maintenance
 from queueing.memory_queue import MemoryQueue
 from queueing.redis_queue import RedisQueue
 from queueing.retry import RetryPolicy
 from queueing.shared_budget import SharedBudget, share
+from queueing.tasks import end
 from queueing.worker import Worker
 
 _logger = logging.getLogger(__name__)
@@ -104,6 +107,7 @@ class Runtime:
             api_url=settings.telegram_api_url,
             send_timeout=settings.send_timeout,
             request=self._request,
+            own_token=self._token,
         )
         policy = RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_max)
         return Worker(self._queue, sender.deliver, workers=settings.queue_workers, policy=policy, observe=self._observe)
@@ -141,6 +145,8 @@ class Runtime:
         )
 
     def _observe(self, event: Event, /) -> None:
+        if isinstance(event, Crashed):
+            os.kill(os.getpid(), signal.SIGTERM)  # what it still has in hand is settled; gunicorn starts another
         self.metrics(event)
         self._journal(event)
 
@@ -172,9 +178,8 @@ class Runtime:
         await start()
         self._stack.push_async_callback(stop)
 
-    def _in_background(self, work: Awaitable[None], name: str) -> None:
-        task = asyncio.ensure_future(work)
-        task.set_name(name)
+    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._stack.push_async_callback(_end, task)
 
     def _repeat(self, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
@@ -258,8 +263,7 @@ def _make_memory_queue(settings: Settings, bot_id: str) -> MemoryQueue:
     )
 
 
-async def _end(task: "asyncio.Future[None]") -> None:
-    task.cancel()
-    for result in await asyncio.gather(task, return_exceptions=True):
-        if isinstance(result, Exception):
-            _logger.error("a background task had failed", exc_info=result)
+async def _end(task: "asyncio.Task[None]") -> None:
+    await end(task)
+    if not task.cancelled() and (error := task.exception()):
+        _logger.error("a background task had failed", exc_info=error)

@@ -47,6 +47,8 @@ class Credentials(Protocol):
 
     async def register(self, bot: str, credential: str) -> None: ...
 
+    async def proven(self, bot: str) -> bool: ...
+
 
 class Sender:
     """Delivers messages for any bot.
@@ -54,13 +56,23 @@ class Sender:
     credentials:  where the tokens are.
     api_url:      base URL of the Bot API, without a slash at its end.
     send_timeout: seconds within which a delivery ends, all its calls together.
+    own_token:    the configured bot's: it is at hand even when the queue's server lost what it knew.
     request:      the HTTP client; whoever made it shuts it down.
 
     A bot is remembered here once its token worked, and forgotten when 1,000 others were used since.
     """
 
-    def __init__(self, credentials: Credentials, *, api_url: str, send_timeout: float, request: AiohttpRequest) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        api_url: str,
+        send_timeout: float,
+        request: AiohttpRequest,
+        own_token: str | None = None,
+    ) -> None:
         self._credentials = credentials
+        self._own_token = own_token
         self._base_url = f"{api_url}/bot"
         self._send_timeout = send_timeout
         self._request = request
@@ -104,11 +116,14 @@ class Sender:
                 refusal = refusal or error
         if refusal is None:
             return Rejected(f"no token is known for bot {bot_id}", "unknown_bot")
-        return classify(refusal, worked=known is not None)
+        worked = known is not None or await self._credentials.proven(bot_id)
+        return classify(refusal, worked=worked)
 
     async def _tokens(self, bot_id: str, deadline: float) -> list[str]:
         async with asyncio.timeout_at(deadline):
             stored = await self._credentials.credentials(bot_id)
+        if self._own_token is not None and self._own_token not in stored:
+            stored = [self._own_token, *stored]
         return [token for token in stored if (match := TOKEN.fullmatch(token)) and match[1] == bot_id]
 
     def _rebuild(self, token: str) -> Bot:

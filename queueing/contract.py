@@ -178,11 +178,17 @@ class Queue(Protocol):
         """
 
     async def register(self, bot: str, credential: str) -> None:
-        """Keeps what is needed to speak for a bot (a token), instead of what was kept before."""
+        """Keeps what is needed to speak for a bot (a token) and is known to be right, instead of what was before."""
+
+    async def offer(self, bot: str, credential: str) -> None:
+        """Keeps what came with a message and may be right, beside what is registered."""
+
+    async def proven(self, bot: str) -> bool:
+        """Whether anything is registered for a bot: if it is refused now, it worked before."""
 
     async def credentials(self, bot: str) -> Sequence[str]:
-        """What is known to speak for a bot, to be tried in this order: the registered one, then the newest that came
-        with a message and differs. Empty: the bot is unknown. Never to be shown."""
+        """What may speak for a bot, to be tried in this order: what is registered, then the newest that was offered and
+        differs. Empty: the bot is unknown. Never to be shown."""
 
     async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
         """Settles, then leases up to `want` messages (0: none) of lanes that are eligible now. One caller a process.

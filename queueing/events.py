@@ -72,6 +72,13 @@ class Fenced:
 
 
 @dataclass(frozen=True, slots=True)
+class Crashed:
+    """A task of the worker ended by an error that nobody foresaw: the process should be replaced."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unavailable:
     """The queue's server does not answer, since `seconds`."""
 
@@ -86,7 +93,7 @@ class Available:
     seconds: float
 
 
-Event = Enqueued | Claimed | Acked | Released | Buried | Reaped | Trimmed | Fenced | Unavailable | Available
+Event = Enqueued | Claimed | Acked | Released | Buried | Reaped | Trimmed | Fenced | Crashed | Unavailable | Available
 
 
 class Observer(Protocol):

@@ -27,8 +27,8 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:tries            | hash   | "P BOT:CHAT" → what was tried with the head so far                     | no        |
 | {Q}:dead             | hash   | id → dead letter (JSON)                                                | no        |
 | {Q}:dead:index       | zset   | ids of dead letters, by the time of death                              | no        |
-| {Q}:tokens           | hash   | bot → token in use, the one place where it is kept                     | no        |
-| {Q}:tokens:new       | hash   | bot → newest other token that came with a message                      | no        |
+| {Q}:tokens           | hash   | bot → token that is configured or worked                               | no        |
+| {Q}:tokens:new       | hash   | bot → newest token that came with a message and may work               | no        |
 | {Q}:totals           | hash   | laned:P, sent, dead, uncertain, expired, cancelled, deduplicated,      | no        |
 |                      |        | replayed, dropped, dead_dropped: counts; ids, fence: sequences         |           |
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |

@@ -2,12 +2,12 @@
 it happen once."""
 
 import asyncio
-import contextlib
 import logging
 
 from queueing.contract import Desk, Queue
 from queueing.errors import QueueError
 from queueing.events import Observer, Reaped, Trimmed
+from queueing.tasks import end
 
 REAP_EVERY = 1.0
 """Seconds; so a dead process's messages are taken over at most this long after its lease ended."""
@@ -27,10 +27,7 @@ class Maintenance:
         self._task = asyncio.create_task(self._run(), name="maintenance")
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -94,6 +94,7 @@ class MemoryQueue:
         self._statuses = Statuses(status_ttl)
         self._dead = DeadLetters()
         self._credentials: dict[str, str] = {}
+        self._offered: dict[str, str] = {}
         self._fence = itertools.count(1)
         self._laned = 0
         self._processed = 0
@@ -117,9 +118,17 @@ class MemoryQueue:
 
     async def register(self, bot: str, credential: str) -> None:
         self._credentials[bot] = credential
+        self._offered.pop(bot, None)
+
+    async def offer(self, bot: str, credential: str) -> None:
+        if self._credentials.get(bot) != credential:
+            self._offered[bot] = credential
+
+    async def proven(self, bot: str) -> bool:
+        return bot in self._credentials
 
     async def credentials(self, bot: str) -> Sequence[str]:
-        return [self._credentials[bot]] if bot in self._credentials else []
+        return [kept[bot] for kept in (self._credentials, self._offered) if bot in kept]
 
     async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
         now = self.clock()

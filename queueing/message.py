@@ -131,7 +131,7 @@ def decode(element: bytes, *, bot: str, chat: str, id: str, accepted: float) -> 
     Raises MalformedMessage, which says what is wrong, for anything the queue cannot work with.
     """
     try:
-        fields = json.loads(element)
+        fields = json.loads(element.decode())  # strictly UTF-8; given bytes, json lets half a surrogate pair pass
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"not JSON: {error}") from None
     if not isinstance(fields, dict):

@@ -22,6 +22,7 @@ from queueing.message import Message, MessageState, Priority, decode, encode
 from queueing.redis_desk import RedisDesk, text_of
 from queueing.retry import Ack, Bury, Release, Scope
 from queueing.scripts import Script, mapped_errors
+from queueing.tasks import end
 
 # A clock that runs on while the process, or the whole machine, is stopped. Where there is none (macOS), the next best.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -114,6 +115,15 @@ class RedisQueue(RedisDesk):
                 pipeline.hset(self._keys.tokens, bot, credential)
                 pipeline.hdel(self._keys.new_tokens, bot)
                 await pipeline.execute()
+
+    async def offer(self, bot: str, credential: str) -> None:
+        with mapped_errors():
+            if await self._patient.hget(self._keys.tokens, bot) != credential.encode():
+                await self._patient.hset(self._keys.new_tokens, bot, credential)
+
+    async def proven(self, bot: str) -> bool:
+        with mapped_errors():
+            return bool(await self._patient.hexists(self._keys.tokens, bot))
 
     async def credentials(self, bot: str) -> Sequence[str]:
         with mapped_errors():
@@ -259,9 +269,7 @@ class RedisQueue(RedisDesk):
         return (await self.dead_page(limit)).letters
 
     async def close(self) -> None:
-        if self._doorbell:
-            self._doorbell.cancel()
-            await asyncio.gather(self._doorbell, return_exceptions=True)
+        await end(self._doorbell)
         # If the server is away, its leases end by themselves.
         with contextlib.suppress(QueueUnavailable):
             await self._leave.run(self._redis, self._keys.front, [self.incarnation, self._limits_arg])
@@ -274,7 +282,7 @@ def _ms(seconds: float) -> int:
 
 
 def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split())
+    return " ".join((text or "").split()).encode(errors="replace").decode()
 
 
 def _limits_arg(limits: RateLimits) -> str:

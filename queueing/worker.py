@@ -1,7 +1,6 @@
 """Worker: claim → deliver → decide → settle, by N coroutines that share one caller of the queue."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,9 +8,10 @@ from dataclasses import dataclass
 
 from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.errors import QueueUnavailable
-from queueing.events import Acked, Available, Buried, Claimed, Event, Fenced, Observer, Released, Unavailable
+from queueing.events import Acked, Available, Buried, Claimed, Crashed, Event, Fenced, Observer, Released, Unavailable
 from queueing.message import Message
 from queueing.retry import Ack, Bury, Outcome, Release, RetryLater, RetryPolicy, decide
+from queueing.tasks import end
 
 MayWrite = Callable[[], bool]
 Deliver = Callable[[Message, MayWrite], Awaitable[Outcome]]
@@ -88,6 +88,8 @@ class Worker:
     async def start(self) -> None:
         self._puller = asyncio.create_task(self._pull(), name="puller")
         self._coroutines = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.workers)]
+        for task in (self._puller, *self._coroutines):
+            task.add_done_callback(self._note_end)
 
     async def stop(self, grace: float = 5.0) -> None:
         """Takes no more messages, lets those in hand end (each within the send timeout), and settles them.
@@ -98,12 +100,13 @@ class Worker:
         self._queue.notify()
         while self._puller and not self._puller.done() and (self._held or self._away_for < grace):
             await asyncio.wait([self._puller], timeout=0.1)
-        tasks = [task for task in (self._puller, *self._coroutines) if task]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(self._puller, *self._coroutines)
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        """None of the tasks may end by an error: one that does is a mistake of ours, and leaves the process useless."""
+        if not task.cancelled() and (error := task.exception()):
+            _logger.critical("%s failed: this process takes no more messages", task.get_name(), exc_info=error)
+            self._tell(Crashed(task.get_name()))
 
     @property
     def _away_for(self) -> float:

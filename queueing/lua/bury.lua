@@ -8,7 +8,13 @@ local function without_tokens(text)
   end))
 end
 
+-- Two messages may have been given the same id: the second letter gets another, of a form that no producer can choose.
 local function store_dead(id, letter)
+  local first, number = id, 1
+  while redis.call('HEXISTS', DEAD, id) == 1 do
+    number = number + 1
+    id = first .. '~' .. number
+  end
   letter.died_at = now
   redis.call('HSET', DEAD, id, cjson.encode(letter))
   redis.call('ZADD', DEAD_INDEX, now, id)

@@ -77,6 +77,8 @@ local function reconcile(first)
       -- Its grant never reached the process: nothing was sent, so it is not uncertain.
       redis.call('HDEL', HELD, lane)
       leases[lane] = nil
+      take_back_departure(lane, bot_of_lane(lane), lease.granted)
+      take_back_probe(bot_of_lane(lane), lane)
       place(lane, now)
     end
   end

@@ -5,14 +5,12 @@ local function given(value)
   if value ~= nil and value ~= cjson.null then return value end
 end
 
--- Keeps a token that came with a message: the first that is seen of a bot, later ones beside it.
+-- Keeps a token that came with a message, beside the one that is known to work.
 local noted = {}
 local function note_token(bot, token)
   if noted[bot] == token then return end
   noted[bot] = token
-  if redis.call('HSETNX', TOKENS, bot, token) == 0 and redis.call('HGET', TOKENS, bot) ~= token then
-    redis.call('HSET', NEW_TOKENS, bot, token)
-  end
+  if redis.call('HGET', TOKENS, bot) ~= token then redis.call('HSET', NEW_TOKENS, bot, token) end
 end
 
 -- → bot, or nil and what is wrong
@@ -46,7 +44,7 @@ local function chat_of(fields)
     number = string.match(name, '^-?%d+$') and #name <= 17 and tonumber(name)
   end
   if number and number == math.floor(number) and math.abs(number) < 2 ^ 53 then
-    return string.format('%.0f', number)
+    return number == 0 and '0' or string.format('%.0f', number) -- there is a -0
   end
   return nil, 'chat_id must be a whole number or an @name'
 end
@@ -77,10 +75,8 @@ end
 -- The token is kept once, by bot; in the element the bot's number stands for it.
 local function without_token(element, fields, bot)
   if not given(fields.bot_token) then return element end
-  local _, from = string.find(element, '"bot_token"', 1, true)
-  local first, last = string.find(element, fields.bot_token, from or 1, true)
-  if not first then return element end
-  return string.sub(element, 1, first - 1) .. bot .. string.sub(element, last + 1)
+  -- As a whole string, wherever it stands: a text that only mentions it stays as it is. A token has no magic but `-`.
+  return (string.gsub(element, '"' .. string.gsub(fields.bot_token, '%-', '%%-') .. '"', '"' .. bot .. '"'))
 end
 
 -- Bulk waits at a door of its own until the look-ahead takes it, so that a million of it cost a list of elements.

@@ -8,7 +8,7 @@ local LOOKS = 50       -- lanes and messages that may be found not to be eligibl
 local function promote()
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', DUE, lane)
-    place(lane, now)
+    place(lane, served_at(lane))
   end
   for _, bot in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', BOTS_DUE, bot)
@@ -45,7 +45,7 @@ end
 -- The bot that was served longest ago, of those that may send; one that has its share only if no other can.
 local function choose_bot(in_hand, workers, passed)
   local second
-  for _, bot in ipairs(redis.call('ZRANGE', BOTS, 0, 9)) do
+  for _, bot in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
     if not passed[bot] then
       local _, probe_at = outage_of(bot)
       local free_at = math.max(bot_free_at(bot), probe_at)
@@ -73,6 +73,7 @@ local function next_lane(bot, may_take_bulk, passed)
     end
   end
   passed[bot] = true
+  passed.count = passed.count + 1
   if not more then redis.call('ZREM', BOTS, bot) end
 end
 
@@ -138,7 +139,7 @@ end
 
 -- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
 local function grant(want, workers, leases, held_key_, call, status_ttl, buried)
-  local grants, in_hand, passed, looks = {}, tally(leases), {}, 0
+  local grants, in_hand, passed, looks = {}, tally(leases), { count = 0 }, 0
   while #grants < want and looks < LOOKS do
     local bot = choose_bot(in_hand, workers, passed)
     if not bot then break end

@@ -89,8 +89,17 @@ local function count_departure(lane, bot)
   redis.call('HSET', PACE, bot, string.format('%.3f', paces[bot]))
 end
 
--- It did not leave after all: its place in the logs is free again. granted: ms.
+-- It did not leave after all: its place in the logs, and its slot, are free again. granted: ms.
 local function take_back_departure(lane, bot, granted)
   redis.call('LREM', log_key('chat:' .. lane), -1, granted)
+  if LIMITS.bot.n == 0 then return end
   redis.call('LREM', log_key('bot:' .. bot), -1, granted)
+  paces[bot] = pace_free_at(bot) - LIMITS.bot.period / LIMITS.bot.n
+  redis.call('HSET', PACE, bot, string.format('%.3f', paces[bot]))
+  redis.call('ZADD', BOTS_DUE, 'XX', now, bot)
+end
+
+-- When a lane had its turn last, as far as its log tells; otherwise now.
+local function served_at(lane)
+  return tonumber(limit_of_chat(lane).n > 0 and redis.call('LINDEX', log_key('chat:' .. lane), -1) or now)
 end

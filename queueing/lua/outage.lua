@@ -59,6 +59,14 @@ local function note_probe(bot, lane)
   set_outage(bot, level, now + PROBE_MS)
 end
 
+-- The probe was not written after all: another may go out at once.
+local function take_back_probe(bot, lane)
+  if redis.call('HGET', OUTAGES, bot .. ' probe') ~= lane then return end
+  redis.call('HDEL', OUTAGES, bot .. ' probe')
+  local level = outage_of(bot)
+  set_outage(bot, level, now)
+end
+
 -- A chat was told to wait until `till`. Two flooded chats are two; three at once are the bot.
 local function note_flood(bot, lane, till)
   pause(lane, till, 'flood')

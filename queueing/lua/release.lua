@@ -5,6 +5,7 @@ local function release(lane, lease, delay, counts, scope, reason, error)
   local bot, priority, attempts = bot_of_lane(lane), lease.priority, nil
   if reason == '' then
     take_back_departure(lane, bot, lease.granted)
+    take_back_probe(bot, lane)
   else
     local till = now + delay
     if scope == 'receiver' then

@@ -87,7 +87,22 @@ async def test_a_producers_id_and_track_are_kept(redis: Redis, start: Start) -> 
     assert (status.state, status.bot, status.chat) == (MessageState.SENDING, "123", "42")
 
 
-CHATS = [42, "42", " 42 ", -42, "-42", -1001234567890123, "-1001234567890123", 42.0, 9007199254740991, "@Name", "@name"]
+CHATS = [
+    42,
+    "42",
+    " 42 ",
+    0,
+    "-0",
+    -0.0,
+    -42,
+    "-42",
+    -1001234567890123,
+    "-1001234567890123",
+    42.0,
+    9007199254740991,
+    "@Name",
+    "@name",
+]
 NO_CHATS = [42.5, "4 2", "@", "@na me", 9007199254740993, "9007199254740993", "", True, [], {"a": 1}, "--1", "12e3"]
 
 
@@ -134,6 +149,7 @@ GARBAGE = {
     "track": ('{"bot_token":"1:A","chat_id":1,"track":"yes"}', "track must be"),
     "attempts": ('{"bot_token":"1:A","chat_id":1,"max_attempts":0}', "max_attempts must be"),
     "surrogate": ('{"bot_token":"1:A","chat_id":1,"text":"\\ud800"}', "not a JSON object"),
+    "bytes in a name": (b'{"bot_token":"1:A","chat_id":1,"kwargs":{"\xed\xa0\x80":"file://x"}}', "not JSON"),
     "bytes": (b'{"bot_token":"1:A","chat_id":1,"text":"\xff\xfe"}', "not JSON"),
     "binary": (bytes(range(256)), "not a JSON object"),
 }
@@ -180,7 +196,37 @@ async def test_what_the_doorbell_moved_comes_before_the_front_door(redis: Redis,
     assert lease.message.id == "first"
 
 
+async def test_letters_of_two_messages_with_one_id_are_two(redis: Redis, start: Start) -> None:
+    queue = await start()
+    await redis.rpush(FRONT, element(id="same", text="one"), element(id="same", text="two"))
+    for _ in range(2):
+        claim = await queue.claim(1)
+        await queue.claim(0, [Settlement(claim.leases[0], Bury("blocked", "x"))])
+    letters = await queue.dead_letters()
+    assert {letter.id for letter in letters} == {"same", "same~2"}
+    assert {json.loads(letter.element)["text"] for letter in letters} == {"one", "two"}
+
+
 # --- tokens
+
+
+async def test_a_token_is_taken_out_where_it_is_one_and_texts_stay_as_they_are(redis: Redis, start: Start) -> None:
+    queue = await start()
+    await redis.rpush(FRONT, json.dumps({"kwargs": {"bot_token": TOKEN}, "text": f"say {TOKEN}!", "bot_token": TOKEN}))
+    (lease,) = (await queue.claim(1)).leases
+    assert lease.message.body == {"kwargs": {"bot_token": "123"}, "text": f"say {TOKEN}!"}
+
+
+async def test_an_offered_token_never_replaces_one_that_is_registered(redis: Redis, start: Start) -> None:
+    queue = await start()
+    assert not await queue.proven("123")
+    await queue.offer("123", "123:wrong")
+    assert await queue.credentials("123") == ["123:wrong"]
+    assert not await queue.proven("123")
+    await queue.register("123", TOKEN)
+    await queue.offer("123", "123:wrong")
+    assert await queue.proven("123")
+    assert await queue.credentials("123") == [TOKEN, "123:wrong"]
 
 
 async def test_a_token_is_kept_in_one_place(redis: Redis, start: Start) -> None:
@@ -195,6 +241,9 @@ async def test_a_token_is_kept_in_one_place(redis: Redis, start: Start) -> None:
         ],
         [claim.leases[2]],
     )
+    holding = [key for key in await redis.keys("*") if TOKEN.encode() in (await raw(redis, key))]
+    assert holding == [f"{{{FRONT}}}:tokens:new"]
+    await queue.register("123", TOKEN)
     holding = [key for key in await redis.keys("*") if TOKEN.encode() in (await raw(redis, key))]
     assert holding == [f"{{{FRONT}}}:tokens"]
 
@@ -387,6 +436,7 @@ async def work_out(redis: Redis, start: Start) -> None:
     """Leaves behind every kind of key that there is."""
     rates = RateLimits(Rate(1000), Rate(1000, 60), Rate(1000, 60))
     queue, dead = await start(limits=rates), await start(limits=rates)
+    await queue.register("123", TOKEN)
     await queue.enqueue([message(n, str(chat), track=True) for n in range(3) for chat in range(8)])
     await queue.enqueue([message(n, "99", priority=Priority.BULK) for n in range(1200)])
     await redis.rpush(FRONT, element(), element(bot_token="123:other"), "garbage")
