@@ -86,7 +86,7 @@ class Intake:
                 return Taken.DUPLICATE if standing is Standing.DONE else Taken.BUSY
             taken = await self._handle(update_id, fields)
             await (self._updates.done(update_id) if taken.settled else self._updates.abandon(update_id))
-        except QueueUnavailable as error:
+        except (QueueFull, QueueUnavailable) as error:
             _logger.debug("update %d has to wait: %s", update_id, error)  # the outage itself is in the log
             return Taken.UNAVAILABLE
         return taken
@@ -120,7 +120,7 @@ class Intake:
         try:
             if not await self._updates.extend(update_id):
                 _logger.warning("update %d took too long to keep hold of; another process may handle it too", update_id)
-        except QueueUnavailable as error:
+        except (QueueFull, QueueUnavailable) as error:
             _logger.warning("update %d takes long, and its lease could not be renewed: %s", update_id, error)
 
 

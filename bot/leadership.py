@@ -21,7 +21,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 from redis.exceptions import LockError, LockNotOwnedError
 
-from queueing.errors import QueueUnavailable
+from queueing.errors import QueueError
 from queueing.scripts import mapped_errors
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Seat(Protocol):
-    """Held by one process at a time. The methods raise QueueUnavailable when Redis does not answer."""
+    """Held by one process at a time. The methods raise QueueError when Redis does not answer, or is full."""
 
     async def take(self) -> bool:
         """Whether it is ours now."""
@@ -150,8 +150,11 @@ class Election:
 
     async def _run(self) -> None:
         while True:
-            if await self._asked(self._seat.take):
-                await self._lead()
+            try:
+                if await self._asked(self._seat.take):
+                    await self._lead()
+            except Exception:  # noqa: BLE001  whatever it was, somebody has to lead
+                _log.exception("the election failed, and begins anew")
             await asyncio.sleep(_RENEW_EVERY * random.uniform(0.8, 1.2))
 
     async def _lead(self) -> None:
@@ -174,8 +177,12 @@ class Election:
             await self._asked(self._seat.leave)
 
     async def _asked(self, ask: Callable[[], Awaitable[object]]) -> bool:
-        """Whether the seat says yes, soon enough for a renewal to be repeated within the term."""
-        with contextlib.suppress(QueueUnavailable, TimeoutError):
+        """Whether the seat says yes, soon enough for a renewal to be repeated within the term. Never raises."""
+        try:
             async with asyncio.timeout(TERM / 3):
                 return bool(await ask())
+        except (QueueError, TimeoutError) as error:
+            _log.debug("the seat does not answer: %r", error)  # the outage itself is in the log
+        except Exception:  # noqa: BLE001  it must not keep a duty from being ended
+            _log.exception("the seat failed")
         return False

@@ -37,7 +37,7 @@ class Standing(Enum):
 
 
 class UpdateLog(Protocol):
-    """The updates of one bot. All methods raise QueueUnavailable when Redis does not answer."""
+    """The updates of one bot. All methods raise QueueUnavailable, and QueueFull while Redis has no memory left."""
 
     async def begin(self, update_id: int) -> Standing:
         """Takes the update, if nobody has it."""

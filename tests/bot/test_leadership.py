@@ -144,6 +144,43 @@ async def test_without_redis_nobody_leads_and_afterwards_somebody_does(own_serve
     await client.aclose()
 
 
+async def test_while_redis_is_full_nobody_leads_and_afterwards_somebody_does(own_server: Server) -> None:
+    client = connect(own_server.url, 1.0)
+    duty = Duty()
+    await client.config_set("maxmemory", 1)
+    election = Election(RedisSeat(client, KEY), duty)
+    await election.start()
+    await wait_until(lambda: _refused(client), "a try that was refused")
+    await client.config_set("maxmemory", 0)
+    await wait_until(lambda: duty.doing == 1, "it to lead")
+    await election.stop()
+    await client.aclose()
+
+
+async def _refused(client: Redis) -> bool:
+    """Whether the server refused anything for want of memory."""
+    return "errorstat_OOM" in await client.info("errorstats")
+
+
+@pytest.mark.parametrize("method", ["take", "held"])
+async def test_a_mistake_does_not_end_the_election(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    duty, seat = Duty(), FileSeat(tmp_path / "leader.lock")
+    right = getattr(seat, method)
+
+    def wrong() -> object:
+        monkeypatch.setattr(seat, method, right)
+        raise ValueError("a mistake in the seat")
+
+    monkeypatch.setattr(seat, method, wrong)
+    election = Election(seat, duty)
+    await election.start()
+    await wait_until(lambda: "a mistake in the seat" in caplog.text, "the mistake to be logged")
+    await wait_until(lambda: duty.doing == 1, "it to lead all the same")
+    await election.stop()
+
+
 async def test_a_lock_file_that_cannot_be_opened_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "leader.lock"
     path.symlink_to(tmp_path / "somewhere else")

@@ -17,13 +17,14 @@ from bot.intake import AnyApplication, Intake, IntakeApplication, Taken
 from bot.outbox import Outbox
 from bot.playground import Playground
 from bot.queued_bot import QueuedBot
+from bot.store import connect
 from bot.transport import AiohttpRequest
 from bot.updates import MemoryUpdateLog, RedisUpdateLog, UpdateLog
 from bot.webhook import MAX_BODY, Webhook
 from queueing.errors import QueueUnavailable
 from queueing.memory_queue import MemoryQueue
 from tests.bot.served import SECRET, SECRET_HEADER, TOKEN, listening, telegram
-from tests.conftest import wait_until
+from tests.conftest import Server, wait_until
 
 
 @pytest.fixture
@@ -244,6 +245,17 @@ async def test_when_the_queue_is_full_the_update_comes_again(
     queue._queue_max = 100
     assert (await client.post("/", json=message())).status_code == 200
     assert results == {"unavailable": 1, "handled": 1}
+
+
+async def test_when_redis_is_full_the_update_comes_again(bot: AnyApplication, own_server: Server) -> None:
+    redis = connect(own_server.url, 1.0)
+    on_message(bot, reply)
+    intake = Intake(bot, RedisUpdateLog(redis, "123456"))
+    await redis.config_set("maxmemory", 1)
+    assert await intake.take(1, message()) is Taken.UNAVAILABLE
+    await redis.config_set("maxmemory", 0)
+    assert await intake.take(1, message()) is Taken.HANDLED
+    await redis.aclose()
 
 
 async def test_what_could_never_be_sent_is_the_handlers_mistake_not_the_queues(
