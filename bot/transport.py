@@ -47,9 +47,6 @@ UPLOAD_FACTOR = 6
 FLOOD_WAIT = 5.0
 """Seconds to wait after a 429 that doesn't say how long; only something in front of Telegram answers so."""
 
-POOL = 100
-"""Connections of a process, at most: its coroutines' own and those of handlers that call Telegram directly."""
-
 _KEEPALIVE = 30.0  # seconds; Telegram's own servers keep an idle connection open for longer
 _NO_CEILING = 1e9  # aiohttp rounds timeouts above this threshold up to whole seconds
 _EXCERPT = 100
@@ -182,7 +179,8 @@ class AiohttpRequest(BaseRequest):
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=POOL, keepalive_timeout=_KEEPALIVE),
+                # No limit: QUEUE_WORKERS is one. Who waits for a connection has no time left for the answer.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "telequeue"},
                 skip_auto_headers=("Accept", "Accept-Encoding"),

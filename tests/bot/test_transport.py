@@ -6,11 +6,13 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import StreamWriter
+from aiohttp.resolver import DefaultResolver
 from telegram import Bot
 from telegram.error import (
     BadRequest,
@@ -243,11 +245,31 @@ async def test_it_asks_once_and_only_when_connected(request_: AiohttpRequest) ->
         assert asked == [0, 1]
 
 
-async def test_a_lease_that_ends_while_a_connection_is_awaited_is_noticed(
-    request_: AiohttpRequest, eventually: Eventually
+async def test_a_lease_that_ends_while_a_connection_is_made_is_noticed(
+    request_: AiohttpRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All connections are in use; by the time one is free, the lease has ended."""
     lease = {"ended": False}
+    resolve, asked, release = DefaultResolver.resolve, asyncio.Event(), asyncio.Event()
+
+    async def late(*args: Any, **options: Any) -> Any:
+        asked.set()
+        await release.wait()
+        return await resolve(*args, **options)
+
+    monkeypatch.setattr(DefaultResolver, "resolve", late)
+    async with RawServer(ok()) as server:
+        with asking(lambda: not lease["ended"]):
+            connecting = asyncio.create_task(send(request_, server.url.replace("127.0.0.1", "localhost")))
+        await asked.wait()
+        lease["ended"] = True
+        release.set()
+        with pytest.raises(LeaseEnded):
+            await connecting
+        assert (server.connections, server.requests) == (1, [])
+
+
+async def test_nobody_waits_for_a_connection(request_: AiohttpRequest, eventually: Eventually) -> None:
+    """As many as QUEUE_WORKERS, whose calls all take long: each has its whole SEND_TIMEOUT for the answer."""
     release = asyncio.Event()
 
     async def late(writer: asyncio.StreamWriter) -> None:
@@ -255,17 +277,10 @@ async def test_a_lease_that_ends_while_a_connection_is_awaited_is_noticed(
         await ok()(writer)
 
     async with RawServer(late) as server:
-        busy = [asyncio.create_task(send(request_, server.url)) for _ in range(transport.POOL)]
-        await eventually(lambda: len(server.requests) == transport.POOL, "every connection to be in use")
-        with asking(lambda: not lease["ended"]):
-            waiting = asyncio.create_task(send(request_, server.url))
-        await asyncio.sleep(0)
-        lease["ended"] = True
+        calls = [asyncio.create_task(send(request_, server.url, 20.0)) for _ in range(150)]
+        await eventually(lambda: len(server.requests) == len(calls), "every call to be written")
         release.set()
-        with pytest.raises(LeaseEnded):
-            await waiting
-        assert await asyncio.gather(*busy) == [True] * transport.POOL
-        assert len(server.requests) == transport.POOL
+        assert await asyncio.gather(*calls) == [True] * len(calls)
 
 
 # --- what an answer means
