@@ -190,13 +190,32 @@ def _id(bot: Bot) -> str:
 
 
 def _receipt(result: Any) -> str | None:
-    """What is kept of Telegram's answer, as JSON: the message's id, an album's ids, or the whole when it is short."""
-    if isinstance(result, dict) and "message_id" in result:
+    """What is kept of Telegram's answer, as JSON: the message's id, an album's ids, or the whole when it is short.
+
+    Tokens are masked in it.
+    """
+    if _is_message(result):
         return str(result["message_id"])
-    if isinstance(result, list) and result and all(isinstance(item, dict) and "message_id" in item for item in result):
+    if isinstance(result, list) and result and all(map(_is_message, result)):
         return json.dumps([item["message_id"] for item in result])
     text = json.dumps(result)
-    return text if len(text) <= _LONGEST_RESULT else None
+    return json.dumps(_masked(result)) if len(text) <= _LONGEST_RESULT else None
+
+
+def _is_message(result: Any) -> bool:
+    return isinstance(result, dict) and type(result.get("message_id")) is int
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case str():
+            return mask(value)
+        case list():
+            return [_masked(item) for item in value]
+        case dict():
+            return {mask(name): _masked(item) for name, item in value.items()}
+        case _:
+            return value
 
 
 class _Recent(Generic[K, V]):

@@ -268,6 +268,7 @@ def _refusal(status: int, body: bytes) -> TelegramError:
         answer = None
     if not isinstance(answer, dict) or not isinstance(description := answer.get("description"), str):
         return _foreign_refusal(status, body)
+    description = mask(description)  # what is in it is kept with the message
     parameters = answer.get("parameters")
     hints = parameters if isinstance(parameters, dict) else {}
     if isinstance(chat := hints.get("migrate_to_chat_id"), int):

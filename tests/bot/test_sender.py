@@ -1,6 +1,7 @@
 """The sender against the stand-in, and against servers that misbehave: which outcome, which token, which chat."""
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -142,6 +143,32 @@ async def test_a_string_is_a_string_and_no_file(
 async def test_what_is_kept_of_an_answer(request_: AiohttpRequest, result: object, kept: str | None) -> None:
     async with RawServer(ok(result)) as server:
         assert await deliver(to(server, request_, Stored(TOKEN)), message()) == Sent(kept)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"url": f"https://x/bot{TOKEN}/setWebhook", "list": [TOKEN], TOKEN: 1},
+        f"{TOKEN} is yours",
+        {"message_id": TOKEN},
+        [{"message_id": TOKEN}],
+    ],
+)
+async def test_nothing_that_is_kept_of_an_answer_holds_a_token(request_: AiohttpRequest, result: object) -> None:
+    async with RawServer(ok(result)) as server:
+        outcome = await deliver(to(server, request_, Stored(TOKEN)), message())
+    assert isinstance(outcome, Sent)
+    assert outcome.result is not None
+    assert TOKEN.partition(":")[2] not in outcome.result
+    assert json.loads(outcome.result)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 409, 413, 418, 429, 500])
+async def test_what_telegram_says_is_kept_without_a_token(request_: AiohttpRequest, status: int) -> None:
+    async with RawServer(refuse(status, f"No: bot{TOKEN} and {TOKEN}")) as server:
+        outcome = await deliver(to(server, request_, Stored(TOKEN)), message())
+    assert isinstance(outcome, (Rejected, RetryLater))
+    assert TOKEN.partition(":")[2] not in outcome.error
 
 
 # --- what is not
