@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NoReturn, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pydantic import BeforeValidator, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -28,7 +28,16 @@ class SettingsError(Exception):
 
 def _parse(parse: Callable[[str], Any]) -> BeforeValidator:
     # Values given by name in code have their type already; only text from outside is parsed.
-    return BeforeValidator(lambda value: parse(value.strip()) if isinstance(value, str) else value)
+    return BeforeValidator(lambda value: parse(_encodable(value).strip()) if isinstance(value, str) else value)
+
+
+def _encodable(text: str) -> str:
+    # Bytes of the environment that are no UTF-8 come as lone surrogates, which nothing can send or print.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("text in UTF-8") from None
+    return text
 
 
 def parse_duration(text: str) -> float:
@@ -125,7 +134,8 @@ def _bind(text: str) -> str:
 def _redis_url(text: str) -> str:
     expected = (
         "redis://[[user]:password@]host[:port][/number], or rediss:// for TLS; a password with special characters "
-        "is percent-encoded here, or given plainly as REDIS_PASSWORD with REDIS_HOST"
+        "is percent-encoded here, or given plainly as REDIS_PASSWORD with REDIS_HOST; and of redis-py's options after "
+        "a ? those of TLS (ssl_…) and of the connection, with the values that they take"
     )
     try:
         parts = urlsplit(text)
@@ -135,7 +145,34 @@ def _redis_url(text: str) -> str:
     number = re.fullmatch(r"/?[0-9]{0,5}", parts.path)
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or bad_port or not number or parts.fragment:
         raise ValueError(expected)
+    if parts.query and not _makes_a_client(text, parts.query):
+        raise ValueError(expected)
     return text
+
+
+# Those whose values are numbers or plain words; others, such as `retry`, are objects that a URL cannot hold, and
+# `decode_responses` would have the queue read other types than it expects.
+_REDIS_OPTION = re.compile(
+    "ssl_[a-z_]+|db|protocol|client_name|health_check_interval|max_connections|socket_keepalive|"
+    "socket_timeout|socket_connect_timeout"
+)
+
+
+def _makes_a_client(url: str, query: str) -> bool:
+    """Whether redis-py can do something with the options of a URL. Nothing is connected to."""
+    from redis.asyncio import Redis  # a tenth of a second that only such a URL costs
+
+    if not all(_REDIS_OPTION.fullmatch(name) for name, _ in parse_qsl(query, keep_blank_values=True)):
+        return False
+    try:
+        Redis.from_url(url).connection_pool.make_connection()
+    except Exception:  # noqa: BLE001  whatever the constructors of its parts say to a strange value
+        return False
+    return True
+
+
+def _password(value: object) -> object:
+    return _encodable(value) if isinstance(value, str) else value
 
 
 def _host(text: str) -> str:
@@ -196,7 +233,8 @@ class Settings(BaseSettings):
     redis_url: Annotated[SecretStr | None, _parse(_redis_url)] = None
     redis_host: Annotated[str, _parse(_host)] = "localhost"
     redis_port: Annotated[int, _whole(1, 65535)] = 6379
-    redis_password: SecretStr | None = None
+    # As it is: a password may begin or end with a space.
+    redis_password: Annotated[SecretStr | None, BeforeValidator(_password)] = None
     redis_db: Annotated[int, _whole(0, 99999)] = 0
     redis_timeout: Annotated[float, _parse(_seconds_or_duration)] = 5.0
     rate_global: Annotated[Rate, NoDecode, _parse(_rate)] = Rate(30, 1.0)
@@ -301,4 +339,6 @@ def _shown(name: str, value: object) -> str:
     if name == "redis_url" and "@" in text:
         # What is wrong may be the very place where the password ends: nothing before the last @ is safe to show.
         text = f"{text.partition('://')[0]}://***@{text.rpartition('@')[2]}" if "://" in text else "***"
+    if name == "redis_url":
+        text = re.sub(r"\?.*", "?***", text)  # an option may be a password, too
     return repr(mask(unquote(text) if "%3A" in text else text)[:_SHOWN])

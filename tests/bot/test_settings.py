@@ -92,7 +92,25 @@ BAD = [
     ("REDIS_URL", "localhost:6379", "redis://"),
     ("REDIS_URL", "redis://host:port", "redis://"),
     ("REDIS_URL", "redis://host/name", "redis://"),
+    *[
+        ("REDIS_URL", f"redis://host?{query}", "redis://")
+        for query in (
+            "foo=bar",
+            "foo=",
+            "db=x",
+            "socket_timeout=abc",
+            "protocol=9",
+            "max_connections=x",
+            "ssl_cert_reqs=none",
+            "retry=abc",
+            "decode_responses=1",
+            "host=x",
+            "timeout=4",
+        )
+    ],
+    ("REDIS_URL", "rediss://host?ssl_cert_reqs=x", "redis://"),
     ("REDIS_HOST", "redis://host", "a host"),
+    ("REDIS_PASSWORD", "not utf-8: \udcff", "text in UTF-8"),
     ("REDIS_PORT", "tcp://10.0.0.1:6379", "a whole number"),
     ("REDIS_DB", "-1", "a whole number"),
     ("REDIS_TIMEOUT", "soon", "a duration"),
@@ -103,6 +121,9 @@ BAD = [
     ("SEND_TIMEOUT", "10", "a duration"),
     ("SEND_TIMEOUT", "0s", "a duration"),
     ("SEND_TIMEOUT", "9" * 400 + "h", "a duration"),
+    ("RATE_GLOBAL", "30", "messages/duration"),
+    ("RATE_CHAT", "1/0s", "messages/duration"),
+    ("RATE_GROUP", "0/1s", "messages/duration"),
     ("MAX_ATTEMPTS", "0", "a whole number"),
     ("RETRY_BASE", "-1s", "a duration"),
     ("RETRY_MAX", "1 s", "a duration"),
@@ -126,8 +147,22 @@ def test_a_bad_value_gets_one_line(name: str, value: str, expected: str, env) ->
 
 
 def test_every_variable_that_can_be_wrong_was_tried() -> None:
-    anything_goes = {"REDIS_PASSWORD"}
-    assert {name for name, _, _ in BAD} == set(NAMES) - anything_goes
+    assert {name for name, _, _ in BAD} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_that_are_no_text_get_one_line(name: str, env) -> None:
+    value = {"REDIS_URL": "redis://:\udcff@host", "TELEGRAM_API_URL": "http://host/\udcff"}.get(name, "1\udcff")
+    with pytest.raises(SettingsError, match=rf"^{name}=.*: expected text in UTF-8$") as caught:
+        env(**{name: value})
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host?db=2&protocol=3&client_name=x", "rediss://host/1?ssl_cert_reqs=none&ssl_check_hostname=false"]
+)
+def test_options_of_a_redis_url(url: str, env) -> None:
+    assert env(REDIS_URL=url).redis_dsn == url
 
 
 def test_several_bad_values_get_a_line_each(env) -> None:
@@ -144,6 +179,8 @@ def test_several_bad_values_get_a_line_each(env) -> None:
         ("API_KEYS", "hunter2,,"),
         ("REDIS_URL", "redis://:SEC#hunter2@host:port"),
         ("REDIS_URL", "redis://:hunter2@a@host/x"),
+        ("REDIS_URL", "redis://host?password=hunter2"),
+        ("REDIS_URL", "redis://:hun?password=hunter2@host"),
         ("BIND", "123456:hunter2"),
         ("WEBHOOK_URL", "https://user:hunter2@host"),
     ],
