@@ -165,7 +165,7 @@ def _makes_a_client(url: str, query: str) -> bool:
     if not all(_REDIS_OPTION.fullmatch(name) for name, _ in parse_qsl(query, keep_blank_values=True)):
         return False
     try:
-        Redis.from_url(url).connection_pool.make_connection()
+        Redis.from_url(url).connection_pool.make_connection()  # type: ignore[no-untyped-call]
     except Exception:  # noqa: BLE001  whatever the constructors of its parts say to a strange value
         return False
     return True
