@@ -16,7 +16,8 @@ class Lease:
     lane:     the queue's name for (bot, chat).
     attempts: failures counted so far.
     takeovers: how often a process that held it was presumed dead.
-    write_by: when a limited message must have been written, on the clock of `Queue.clock`; None: no limit holds for it.
+    granted_at: not later than its grant, on the clock of `Queue.clock`.
+    write_by: when a limited message must have been written, on that clock; None: no limit holds for it.
     """
 
     token: str
@@ -24,15 +25,21 @@ class Lease:
     message: Message
     attempts: int = 0
     takeovers: int = 0
+    granted_at: float = 0.0
     write_by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a lease."""
+    """What became of a lease.
+
+    written: seconds from `lease.granted_at` to the writing of the request; None: nothing was written, so it takes
+    nothing of any limit, and says nothing about the receiver.
+    """
 
     lease: Lease
     decision: Decision
+    written: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)

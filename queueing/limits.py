@@ -6,9 +6,12 @@ MARGIN = 0.010
 """Seconds added to every period. A message that travels quickly after one that travelled slowly arrives closer to it
 than both left; this much, and the 10 ms that G3 grants, may be lost on the way. It costs 1 % of a one-second limit."""
 
-WRITE_WITHIN = MARGIN + 0.010
-"""Seconds from its grant within which a limited message must be written: later it would not keep its distance to those
-that follow, so it is given back unsent and granted anew."""
+WRITE_WITHIN = 0.5
+"""Seconds from its grant within which a limited message must be written; later it goes back unsent and is granted anew.
+Until its settlement tells when it was written, it counts as written that late."""
+
+WRITE_AT_ONCE = MARGIN + 0.010
+"""The same for the queue within a process, whose log keeps the time of the grant: later would be too close to the next."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from queueing.contract import Claim, DeadLetter, Lease, MessageStatus, ProcessStats, QueueStats, Settlement
 from queueing.errors import QueueFull
-from queueing.limits import WRITE_WITHIN, RateLimits
+from queueing.limits import WRITE_AT_ONCE, RateLimits
 from queueing.memory_lanes import Hand, Lane, Tries, Turns
 from queueing.memory_limits import Gate
 from queueing.memory_outage import Outages
@@ -262,7 +262,7 @@ class MemoryQueue:
         held = self._held[lane.name] = _Held(str(next(self._fence)), lane, priority, now)
         message = held.head
         self._statuses.mark(message, MessageState.SENDING)
-        write_by = now + WRITE_WITHIN if self._gate.limits.limits(message.chat) else None
+        write_by = now + WRITE_AT_ONCE if self._gate.limits.limits(message.chat) else None
         attempts = lane.tries_of(priority).attempts
         return Lease(held.token, lane.name, message, attempts=attempts, write_by=write_by)
 

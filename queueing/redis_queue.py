@@ -77,6 +77,7 @@ class RedisQueue(RedisDesk):
         self._claim, self._reap, self._leave = Script("claim"), Script("reap"), Script("leave")
         self._enqueue, self._stats = Script("enqueue"), Script("stats")
         self._call = 0
+        self._asked: float | None = None
         self._expires = 0.0
         self._unreadable: list[tuple[str, str, str]] = []
         self._woken = asyncio.Event()
@@ -135,15 +136,18 @@ class RedisQueue(RedisDesk):
     async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
         """See the contract. After an error the next call has the same number, and must have the same arguments."""
         call, unreadable, started = self._call + 1, self._unreadable, self.clock()
+        # What an unanswered call was granted is as old as that call, and is granted to its repetition.
+        self._asked = asked = started if self._asked is None else self._asked
         args = self._claim_args(call, want, held)
         for settlement in settlements:
             args += _settlement_args(settlement)
         for lane, token, error in unreadable:
-            args += ["bury", lane, token, "malformed", error, Scope.MESSAGE, "", ""]
+            args += ["bury", lane, token, "", "malformed", error, Scope.MESSAGE, "", ""]
         reply = await self._claim.run(self._redis, self._keys.front, args)
 
-        self._call, self._expires, self._unreadable = call, started + self._lease_seconds, []
-        leases = [lease for grant in reply[0] if (lease := self._lease(grant, started + WRITE_WITHIN))]
+        self._call, self._asked, self._unreadable = call, None, []
+        self._expires = started + self._lease_seconds
+        leases = [lease for grant in reply[0] if (lease := self._lease(grant, asked))]
         told = [text.decode(errors="replace") for text in reply[3]]
         buried = list(zip(told[::2], told[1::2], strict=True)) + [("malformed", error) for _, _, error in unreadable]
         return Claim(
@@ -172,7 +176,7 @@ class RedisQueue(RedisDesk):
             *(lease.token for lease in held),
         ]
 
-    def _lease(self, grant: Sequence[Any], write_by: float) -> Lease | None:
+    def _lease(self, grant: Sequence[Any], asked: float) -> Lease | None:
         """The lease in a grant; None, and the next call buries it, if its element is no message after all."""
         lane, token, entry = grant[0].decode(), grant[1].decode(), grant[4]
         header, _, element = entry.partition(b"\n")
@@ -183,8 +187,8 @@ class RedisQueue(RedisDesk):
         except MalformedMessage as error:
             self._unreadable.append((lane, token, str(error)))
             return None
-        limited = write_by if self._limits.limits(chat) else None
-        return Lease(token, lane, message, attempts=grant[2], takeovers=grant[3], write_by=limited)
+        write_by = asked + WRITE_WITHIN if self._limits.limits(chat) else None
+        return Lease(token, lane, message, attempts=grant[2], takeovers=grant[3], granted_at=asked, write_by=write_by)
 
     def clock(self) -> float:
         return time.clock_gettime(_CLOCK)
@@ -293,10 +297,22 @@ def _limits_arg(limits: RateLimits) -> str:
 
 def _settlement_args(settlement: Settlement) -> list[str]:
     lane, token = settlement.lease.lane, settlement.lease.token
+    nothing = settlement.written is None or settlement.decision == Release()
+    written = "" if nothing else str(_ms(settlement.written or 0.0))
     match settlement.decision:
         case Ack(result):
-            return ["ack", lane, token, result or "", "", "", "", ""]
+            return ["ack", lane, token, written, result or "", "", "", "", ""]
         case Release(delay, reason, error, counts, _, scope):
-            return ["release", lane, token, str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
+            return [
+                "release",
+                lane,
+                token,
+                written,
+                str(_ms(delay)),
+                str(int(counts)),
+                scope,
+                reason or "",
+                _one_line(error),
+            ]
         case Bury(reason, error, _, scope):
-            return ["bury", lane, token, reason, _one_line(error), scope, "", ""]
+            return ["bury", lane, token, written, reason, _one_line(error), scope, "", ""]

@@ -64,6 +64,7 @@ class Worker:
         self._granted: asyncio.Queue[Lease] = asyncio.Queue()
         self._held: dict[str, Lease] = {}
         self._lost: set[str] = set()
+        self._written: dict[str, float] = {}
         self._done: list[_Done] = []
         self._stopping = False
         self._away_since: float | None = None
@@ -187,7 +188,9 @@ class Worker:
             self._tell(Claimed(message, max(0.0, time.time() - message.accepted)))
         outcome = await self._outcome(lease)
         decision = decide(outcome, attempts=lease.attempts, policy=self._policy, max_attempts=message.max_attempts)
-        return _Done(Settlement(lease, decision), time.monotonic() - started)
+        written = self._written.pop(lease.token, None)
+        lag = None if written is None else max(0.0, written - lease.granted_at)
+        return _Done(Settlement(lease, decision, lag), time.monotonic() - started)
 
     async def _outcome(self, lease: Lease) -> Outcome:
         try:
@@ -197,9 +200,13 @@ class Worker:
             return RetryLater(f"{type(error).__name__} inside telequeue, see its log", "internal_error")
 
     def _may_write(self, lease: Lease) -> bool:
-        if lease.write_by is not None and self._queue.clock() > lease.write_by:
+        at = self._queue.clock()
+        if lease.write_by is not None and at > lease.write_by:
             return False
-        return lease.token not in self._lost and self._queue.remaining() > LEASE_MARGIN
+        if lease.token in self._lost or self._queue.remaining() <= LEASE_MARGIN:
+            return False
+        self._written[lease.token] = at
+        return True
 
     def _tell(self, event: Event) -> None:
         self._observe(event)

@@ -4,7 +4,8 @@
 -- KEYS  1 front door
 -- ARGV  1 incarnation   2 call number   3 lease, ms   4 heartbeat, ms   5 messages wanted   6 elements to drain at most
 --       7 default bot or ''   8 about the process (JSON)   9 status TTL, ms   10 limits, see limits.lua
---       11 number of tokens held, then those tokens, then eight for each settlement: verb, lane, token, and (padded with '')
+--       11 number of tokens held, then those tokens, then nine for each settlement: verb, lane, token, ms from the grant
+--         to the writing or '' if nothing was written, and (padded with '')
 --         ack, result  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
 -- Returns { grants, stale tokens, lost tokens, reason and error of each that was buried, ms until something is due or -1,
 --           elements at the doors, tokens whose burial became a release }
@@ -42,19 +43,30 @@ local function settle_one(verb, lane, lease, a, b, c, d, e)
     kept[#kept + 1] = lease.token
     release(lane, lease, 0, 0, 'message', 'outage', b)
   else
-    if c ~= 'receiver' then note_answer(bot_of_lane(lane)) end
+    if lease.written and c ~= 'receiver' then note_answer(bot_of_lane(lane)) end
+    end_probe(bot_of_lane(lane), lane)
     bury(lane, priority, status_ttl, a, b)
+  end
+end
+
+local function note_departure(lane, lease, after)
+  lease.written = after ~= ''
+  if lease.written then
+    correct_departure(lane, bot_of_lane(lane), lease.token, lease.granted + after)
+  else
+    take_back_departure(lane, bot_of_lane(lane), lease.token)
   end
 end
 
 -- A stale token changes nothing: the lease was taken over, or settled before.
 local function settle(first)
   local stale, done, sent = {}, {}, 0
-  for i = first, #ARGV, 8 do
+  for i = first, #ARGV, 9 do
     local verb, lane, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local lease = leases[lane]
     if lease and lease.token == token then
-      settle_one(verb, lane, lease, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+      note_departure(lane, lease, ARGV[i + 3])
+      settle_one(verb, lane, lease, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7], ARGV[i + 8])
       leases[lane] = nil
       done[#done + 1] = lane
       if verb == 'ack' then sent = sent + 1 end
@@ -77,8 +89,8 @@ local function reconcile(first)
       -- Its grant never reached the process: nothing was sent, so it is not uncertain.
       redis.call('HDEL', HELD, lane)
       leases[lane] = nil
-      take_back_departure(lane, bot_of_lane(lane), lease.granted)
-      take_back_probe(bot_of_lane(lane), lane)
+      take_back_departure(lane, bot_of_lane(lane), lease.token)
+      end_probe(bot_of_lane(lane), lane)
       place(lane, now)
     end
   end

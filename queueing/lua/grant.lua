@@ -130,7 +130,7 @@ local function lease(grant, message, priority, bot, token, held_key_, call)
   local lane = grant[1]
   redis.call('HSET', held_key_, lane, string.format('%s %d %s %.0f', token, call, priority, now))
   redis.call('ZADD', BOTS, now, bot)
-  count_departure(lane, bot)
+  count_departure(lane, bot, token)
   note_probe(bot, lane)
   grant[2] = token
   if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end

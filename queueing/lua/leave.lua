@@ -4,11 +4,12 @@
 -- KEYS  1 front door
 -- ARGV  1 incarnation   2 limits, see limits.lua
 -- Returns the number of messages given back
--- include: keys, status, limits, lane, presence
+-- include: keys, status, limits, outage, lane, presence
 
 read_limits(ARGV[2])
 local given_back = 0
 for lane in pairs(leases_of(redis.call('HGETALL', held_key(ARGV[1])))) do
+  end_probe(bot_of_lane(lane), lane)
   place(lane, now)
   given_back = given_back + 1
 end

@@ -1,9 +1,11 @@
 -- What may leave now. A limit "n in a period" is an exact sliding log: the times (ms) of the last n that left; the next
--- may leave a period after the first of them. Grants of a bot are also paced at period / n, so that the next slot is
+-- may leave a period after the first of them. A departure is logged as late as it may happen, until its settlement tells
+-- when it was: a granted message is written within WRITE_WITHIN_MS, or goes back unsent. Grants of a bot are also paced at period / n, so that the next slot is
 -- never far: a bare log lets a burst through, then nothing for the rest of the period.
 --
 -- LIMITS  { bot = { n, period }, chat = { n, period }, group = { n, period } }; n = 0: no limit. period: ms.
 local LIMITS = {}
+local WRITE_WITHIN_MS = 500 -- limits.WRITE_WITHIN
 
 -- What the pace may catch up when nobody asked in time: ms, but one slot at least.
 local CATCH_UP_MS = 50
@@ -21,16 +23,16 @@ end
 -- The time at which one more may leave by this log; 0: now.
 local function free_by_log(scope, limit)
   if limit.n == 0 then return 0 end
-  local first = redis.call('LINDEX', log_key(scope), -limit.n)
+  local first = redis.call('ZREVRANGE', log_key(scope), limit.n - 1, limit.n - 1, 'WITHSCORES')[2]
   return first and first + limit.period or 0
 end
 
-local function write_log(scope, limit)
+local function write_log(scope, limit, token)
   if limit.n == 0 then return end
   local key = log_key(scope)
-  -- Trimmed when twice as long as needed: seldom, and never by much.
-  if redis.call('RPUSH', key, now) >= 2 * limit.n + 10 then redis.call('LTRIM', key, -limit.n, -1) end
-  redis.call('PEXPIRE', key, math.ceil(limit.period))
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - limit.period)
+  redis.call('ZADD', key, now + WRITE_WITHIN_MS, token)
+  redis.call('PEXPIRE', key, math.ceil(limit.period) + WRITE_WITHIN_MS)
 end
 
 -- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,
@@ -78,22 +80,28 @@ local function bot_free_at(bot)
   return math.max(paused_until('*'), paused_until(bot), free_by_log('bot:' .. bot, LIMITS.bot), pace_free_at(bot))
 end
 
--- A message of this lane leaves.
-local function count_departure(lane, bot)
-  write_log('chat:' .. lane, limit_of_chat(lane))
+-- A message of this lane is granted, and will leave.
+local function count_departure(lane, bot, token)
+  write_log('chat:' .. lane, limit_of_chat(lane), token)
   if LIMITS.bot.n == 0 then return end
-  write_log('bot:' .. bot, LIMITS.bot)
+  write_log('bot:' .. bot, LIMITS.bot, token)
   local slot = LIMITS.bot.period / LIMITS.bot.n
   local earliest = now - math.max(CATCH_UP_MS, slot)
   paces[bot] = math.max(pace_free_at(bot), earliest) + slot
   redis.call('HSET', PACE, bot, string.format('%.3f', paces[bot]))
 end
 
--- It did not leave after all: its place in the logs, and its slot, are free again. granted: ms.
-local function take_back_departure(lane, bot, granted)
-  redis.call('LREM', log_key('chat:' .. lane), -1, granted)
+-- It left at this time, ms.
+local function correct_departure(lane, bot, token, at)
+  if limit_of_chat(lane).n > 0 then redis.call('ZADD', log_key('chat:' .. lane), 'XX', at, token) end
+  if LIMITS.bot.n > 0 then redis.call('ZADD', log_key('bot:' .. bot), 'XX', at, token) end
+end
+
+-- It did not leave after all: its place in the logs, and its slot, are free again.
+local function take_back_departure(lane, bot, token)
+  redis.call('ZREM', log_key('chat:' .. lane), token)
   if LIMITS.bot.n == 0 then return end
-  redis.call('LREM', log_key('bot:' .. bot), -1, granted)
+  redis.call('ZREM', log_key('bot:' .. bot), token)
   paces[bot] = pace_free_at(bot) - LIMITS.bot.period / LIMITS.bot.n
   redis.call('HSET', PACE, bot, string.format('%.3f', paces[bot]))
   redis.call('ZADD', BOTS_DUE, 'XX', now, bot)
@@ -101,5 +109,6 @@ end
 
 -- When a lane had its turn last, as far as its log tells; otherwise now.
 local function served_at(lane)
-  return tonumber(limit_of_chat(lane).n > 0 and redis.call('LINDEX', log_key('chat:' .. lane), -1) or now)
+  if limit_of_chat(lane).n == 0 then return now end
+  return tonumber(redis.call('ZREVRANGE', log_key('chat:' .. lane), 0, 0, 'WITHSCORES')[2] or now)
 end

@@ -59,9 +59,9 @@ local function note_probe(bot, lane)
   set_outage(bot, level, now + PROBE_MS)
 end
 
--- The probe was not written after all: another may go out at once.
-local function take_back_probe(bot, lane)
-  if redis.call('HGET', OUTAGES, bot .. ' probe') ~= lane then return end
+-- A lane's turn is over. If it was the probe, and nothing was heard of it, another may go out at once.
+local function end_probe(bot, lane)
+  if not any_outage or redis.call('HGET', OUTAGES, bot .. ' probe') ~= lane then return end
   redis.call('HDEL', OUTAGES, bot .. ' probe')
   local level = outage_of(bot)
   set_outage(bot, level, now)

@@ -5,7 +5,7 @@
 -- KEYS  1 front door
 -- ARGV  1 lease, ms   2 heartbeat, ms   3 limits, see limits.lua
 -- Returns { incarnation, messages taken back, incarnation, … } of at most ten processes
--- include: keys, status, limits, lane, presence
+-- include: keys, status, limits, outage, lane, presence
 
 read_limits(ARGV[3])
 forgive_silence(tonumber(ARGV[1]), tonumber(ARGV[2]))
@@ -20,6 +20,7 @@ for _, process in ipairs(redis.call('ZRANGEBYSCORE', PROCESSES, '-inf', now, 'LI
     if message.tracked then
       set_status(message.id, OPEN_STATUS_MS, 'status', 'retrying', 'attempts', attempts, 'error', error)
     end
+    end_probe(bot_of_lane(lane), lane)
     place(lane, now - FRESH_MS)
     recovered = recovered + 1
   end

@@ -3,10 +3,7 @@
 -- fault: message, chat, bot, or receiver.
 local function release(lane, lease, delay, counts, scope, reason, error)
   local bot, priority, attempts = bot_of_lane(lane), lease.priority, nil
-  if reason == '' then
-    take_back_departure(lane, bot, lease.granted)
-    take_back_probe(bot, lane)
-  else
+  if reason ~= '' then
     local till = now + delay
     if scope == 'receiver' then
       if note_failure(bot, lane) then counts, till = 0, 0 end
@@ -19,6 +16,7 @@ local function release(lane, lease, delay, counts, scope, reason, error)
     end
     attempts = note_try(priority, lane, { counts = counts, till = till, reason = reason, error = error })
   end
+  end_probe(bot, lane)
   local message = head(priority, lane)
   if message.tracked then
     if attempts then

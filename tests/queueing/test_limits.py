@@ -301,3 +301,36 @@ async def test_what_was_granted_and_not_written_costs_nothing_of_a_limit(make_qu
     await queue.enqueue([message(0)])
     claim = await queue.claim(1)
     assert texts((await settle(queue, claim.leases, Release(), want=1)).leases) == ["42-0"]
+
+
+async def test_a_probe_that_was_not_written_is_no_probe(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    await queue.start()
+    await fail(queue, 5, decision=REFUSED)
+    while not (claim := await queue.claim(10)).leases:
+        await queue.wait(claim.next_due or 0.01)
+    claim = await settle(queue, claim.leases, Release(), want=10)
+    assert len(claim.leases) == 1, "another goes out at once"
+
+
+async def test_a_departure_counts_from_when_it_was_written(redis_url: str) -> None:
+    queue = RedisQueue(redis_url, limits=RateLimits(chat=Rate(1, 60)))
+    await queue.start()
+    await queue.enqueue([message(n, chat) for n in range(2) for chat in range(2)])
+    leases = (await queue.claim(2)).leases
+    assert [lease.write_by is not None for lease in leases] == [True, True]
+    await queue.claim(0, [Settlement(lease, Ack(), written) for lease, written in zip(leases, (0.0, 9.0), strict=True)])
+    lanes = [lease.lane for lease in leases]
+    due = await queue._patient.zmscore("{telegram_messages}:due", lanes)
+    assert due[1] - due[0] == pytest.approx(9000, abs=50)
+    await queue.close()
+
+
+async def test_what_wrote_nothing_takes_nothing_of_a_limit(redis_url: str) -> None:
+    queue = RedisQueue(redis_url, limits=RateLimits(chat=Rate(1, 60)))
+    await queue.start()
+    await queue.enqueue([message(0), message(1)])
+    (lease,) = (await queue.claim(1)).leases
+    claim = await queue.claim(1, [Settlement(lease, Bury("forbidden_method", "refused here"), None)])
+    assert texts(claim.leases) == ["42-1"]
+    await queue.close()

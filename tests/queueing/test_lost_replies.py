@@ -66,6 +66,17 @@ async def test_claim_brings_the_same_leases(queue: RedisQueue, proxy: LossyProxy
     assert [lease.message.id for lease in after.leases] == ["m2"]
 
 
+async def test_what_a_repeated_call_brings_is_as_old_as_the_first(queue: RedisQueue, proxy: LossyProxy) -> None:
+    await queue.enqueue([message(1)])
+    before = queue.clock()
+    proxy.lose(Script("claim").sha)
+    with pytest.raises(QueueUnavailable):
+        await queue.claim(10)
+    between = queue.clock()
+    (lease,) = (await queue.claim(10)).leases
+    assert before <= lease.granted_at <= between
+
+
 @pytest.mark.parametrize(
     ("decision", "state", "dead"),
     [

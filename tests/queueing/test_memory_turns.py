@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from queueing.contract import Claim, Lease, Settlement
-from queueing.limits import MARGIN, WRITE_WITHIN, Rate, RateLimits
+from queueing.limits import MARGIN, WRITE_AT_ONCE, Rate, RateLimits
 from queueing.memory_queue import DRAIN_MOST, MemoryQueue
 from queueing.message import Message, Priority
 from queueing.retry import Ack, Decision, Release, Scope
@@ -61,7 +61,7 @@ async def test_a_limited_message_has_to_be_written_soon(clock: Clock) -> None:
     queue = make(clock, chat=Rate(1, 1.0))
     await queue.enqueue([message(0), message(0, -42)])
     write_by = {lease.message.chat: lease.write_by for lease in (await queue.claim(2)).leases}
-    assert write_by == {"42": 1000.0 + WRITE_WITHIN, "-42": None}
+    assert write_by == {"42": 1000.0 + WRITE_AT_ONCE, "-42": None}
 
 
 async def test_rule_7_a_grant_that_was_not_written_frees_the_bots_slot(clock: Clock) -> None:

@@ -60,6 +60,7 @@ async def test_why_names_the_limit(start: Start) -> None:
     await other.enqueue([message("x", 1, bot="2"), message("y", 2, bot="2"), message("z", 3, bot="2")])
     claim = await other.claim(1)
     assert [lease.message.id for lease in claim.leases] == ["x"]
+    await settle(other, claim.leases, Ack())
     assert (await reasons(other, "y"))[0] == "bot_limit"
     waits = [(await reasons(other, name))[1] for name in "yz"]
     assert waits == [60, 120]
