@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from bot.access import Access
 from bot.body import BadBody, read_json
+from bot.idempotency import FirstBodies
 from bot.outbox import Outbox
 from bot.replies import refuse, reply
 from bot.submission import Invalid, Submission, parse_submissions
@@ -46,12 +47,14 @@ class Api:
         access: Access,
         *,
         desk: Desk | None,
+        first_bodies: FirstBodies,
         own_bot: str,
         own_token: str,
         workers: int,
     ) -> None:
         self._queue = queue
         self._desk = desk
+        self._first_bodies = first_bodies
         self._outbox = outbox
         self._access = access
         self._own_bot = own_bot
@@ -65,10 +68,13 @@ class Api:
             return unauthorized()
         try:
             content = await read_json(request, MAX_BODY)
-            submissions = parse_submissions(content, id_prefix=_id_prefix(client, request))
+            repeat = _Repeat.of(client, request, content)
+            submissions = parse_submissions(content, id_prefix=repeat.id_prefix if repeat else None)
             messages = [await self._compose(submission) for submission in submissions]
             if self._desk is None and any(map(_needs_desk, messages)):
                 return refuse(501, _NEEDS_DESK)
+            if repeat and await self._first_bodies.first(repeat.key, repeat.body) != repeat.body:
+                return refuse(422, "this Idempotency-Key came with another body before", field="Idempotency-Key")
             await self._outbox.enqueue(messages)
         except BadBody as error:
             return refuse(error.status, str(error))
@@ -181,12 +187,32 @@ def try_later(error: QueueFull | QueueUnavailable) -> Response:
     return refuse(503, "the queue's server does not answer", retry_after=_AWAY_RETRY)
 
 
-def _id_prefix(client: str, request: Request) -> str | None:
-    """From an `Idempotency-Key`, ids that are the same whenever this client gives that key again."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return None
-    return "k-" + hashlib.sha256(orjson.dumps([client, key])).hexdigest()[:32]
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Repeat:
+    """A call that may be made again: hashes of the client's `Idempotency-Key` and of the body that came with it."""
+
+    key: str
+    body: str
+
+    @classmethod
+    def of(cls, client: str, request: Request, content: object) -> "_Repeat | None":
+        """None without such a header. Raises Invalid if it is empty."""
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return None
+        if not key:
+            raise Invalid("Idempotency-Key is empty", "Idempotency-Key")
+        return cls(_hash([client, key]), _hash(content))
+
+    @property
+    def id_prefix(self) -> str:
+        """Of ids that are the same whenever this is repeated, and others for the body of a forgotten key's next use."""
+        return "k-" + _hash([self.key, self.body])
+
+
+def _hash(content: object) -> str:
+    # Sorted, since the fields of an object have no order: a client's library may give them another the next time.
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 def _status_json(status: MessageStatus, waiting: Waiting | None) -> Mapping[str, object]:

@@ -18,6 +18,7 @@ from bot.access import Access
 from bot.api import Api
 from bot.desk_api import DeskApi
 from bot.handlers import add_handlers
+from bot.idempotency import FirstBodies, MemoryFirstBodies, RedisFirstBodies
 from bot.identity import Identity, own_get_me, shared_get_me
 from bot.intake import AnyApplication, Intake, IntakeApplication
 from bot.labels import METHODS, REASONS
@@ -139,10 +140,15 @@ class Runtime:
             outbox,
             access,
             desk=desk,
+            first_bodies=self._make_first_bodies(),
             own_bot=self._bot_id,
             own_token=self._token,
             workers=self._settings.queue_workers,
         )
+
+    def _make_first_bodies(self) -> FirstBodies:
+        keep = self._settings.status_ttl
+        return MemoryFirstBodies(keep) if self._redis is None else RedisFirstBodies(self._redis, keep)
 
     def _observe(self, event: Event, /) -> None:
         if isinstance(event, Crashed):

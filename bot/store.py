@@ -1,4 +1,5 @@
-"""What the processes of one bot share in Redis beside the queue: handled updates, the leader, who the bot is.
+"""What the processes of one bot share in Redis beside the queue: handled updates, the leader, who the bot is,
+and what clients of the HTTP API repeat.
 
 | key                   | type   | holds                                                      | TTL           |
 |-----------------------|--------|------------------------------------------------------------|---------------|
@@ -6,6 +7,7 @@
 | {Q}:updates:BOT:BLOCK | bitmap | a bit for each update of a block of 4,096 that was handled | 25 h          |
 | {Q}:leader:BOT        | string | a lock: the process that polls, or has set the webhook     | 3 s, renewed  |
 | {Q}:me:BOT            | string | getMe's answer (JSON)                                      | 24 h          |
+| {Q}:first:KEY         | string | fingerprint of what came first with an Idempotency-Key     | STATUS_TTL    |
 
 Q is `telegram_messages`; the hash tag puts them into the queue's cluster slot. The queue's own keys: queueing/keys.py.
 """
@@ -31,6 +33,10 @@ def leader_key(bot: str) -> str:
 
 def me_key(bot: str) -> str:
     return f"{_TAG}:me:{bot}"
+
+
+def idempotency_key(key: str) -> str:
+    return f"{_TAG}:first:{key}"
 
 
 def connect(redis_url: str, timeout: float) -> "Redis":

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,9 @@ from starlette.requests import Request
 
 from bot.access import Access
 from bot.api import MAX_BODY
+from bot.idempotency import MemoryFirstBodies, RedisFirstBodies
 from bot.playground import Playground
+from bot.store import connect
 from bot.submission import MOST
 from tests.bot.served import BOT, TOKEN, application, sent_texts, settings_for, telegram
 from tests.conftest import Server, wait_until
@@ -133,6 +136,42 @@ async def test_the_same_idempotency_key_enqueues_once(client: httpx.AsyncClient,
     assert other["id"] != first["id"]
     await status_of(client, other["id"], becomes="sent")
     assert sent_texts(playground) == ["once", "once"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"chat_id": 42, "text": "another"},
+        [{"chat_id": 42, "text": "once"}],
+        [{"chat_id": 42, "text": "once"}, {"chat_id": 42, "text": "more"}],
+    ],
+)
+async def test_an_idempotency_key_belongs_to_what_it_first_came_with(
+    client: httpx.AsyncClient, playground: Playground, other: Any
+) -> None:
+    headers = {"Idempotency-Key": "order-17"}
+    first = await client.post(MESSAGES, json={"chat_id": 42, "text": "once"}, headers=headers)
+    refused = await client.post(MESSAGES, json=other, headers=headers)
+    assert (refused.status_code, refused.json()["field"]) == (422, "Idempotency-Key")
+    again = await client.post(MESSAGES, json={"text": "once", "chat_id": 42}, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    await status_of(client, first.json()["id"], becomes="sent")
+    assert sent_texts(playground) == ["once"]
+
+
+async def test_an_empty_idempotency_key_is_refused(client: httpx.AsyncClient) -> None:
+    refused = await client.post(MESSAGES, json={"chat_id": 42, "text": "a"}, headers={"Idempotency-Key": ""})
+    assert (refused.status_code, refused.json()["field"]) == (422, "Idempotency-Key")
+
+
+async def test_an_idempotency_key_is_forgotten_some_time_after_its_last_use(redis_url: str) -> None:
+    redis = connect(redis_url, 5.0)
+    for bodies in (RedisFirstBodies(redis, 0.05), MemoryFirstBodies(0.05)):
+        assert [await bodies.first("key", body) for body in ("a", "b", "a")] == ["a", "a", "a"]
+        ends = time.monotonic() + 0.06
+        await wait_until(lambda ends=ends: time.monotonic() > ends, "it to be forgotten")
+        assert await bodies.first("key", "b") == "b"
+    await redis.aclose()
 
 
 async def test_an_idempotency_key_covers_an_array(client: httpx.AsyncClient, playground: Playground) -> None:
