@@ -90,7 +90,8 @@ class Stack:
 
     def _take_directory(self) -> None:
         try:
-            self._directory.mkdir(exist_ok=True)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            self._directory.chmod(0o700)  # one of an earlier run too: the server's data in it holds tokens
             if not self._alone.take():
                 raise StackError(f"already running in this directory (process {self._alone.holder()})")
             free = self._held_by_children.take()
