@@ -6,7 +6,7 @@
 -- ARGV  1 operation id   2 1: to the head of its lane, behind one that is tried; 0: to the tail   3 limits, see limits.lua
 --       then ids, in the order in which they are to be sent
 -- Returns how many of them were dead letters, a second time too
--- include: keys, status, dedup, limits, bell, lane, bury, holder, drain
+-- include: keys, status, limits, bell, lane, holder, element
 
 local done = redis.call('GET', operation_key(ARGV[1]))
 if done then return tonumber(done) end
