@@ -11,7 +11,7 @@ WRITE_WITHIN = 0.5
 Until its settlement tells when it was written, it counts as written that late."""
 
 WRITE_AT_ONCE = MARGIN + 0.010
-"""The same for the queue within a process, whose log keeps the time of the grant: later would be too close to the next."""
+"""The same for the queue within a process, whose log keeps the grant's time: later is too close to the next."""
 
 
 @dataclass(frozen=True, slots=True)

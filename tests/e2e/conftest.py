@@ -62,6 +62,9 @@ class Stack:
             "REDIS_URL": self.server.url,
             "LEASE_SECONDS": "3",
             "SEND_TIMEOUT": "2s",
+            "RATE_GLOBAL": "off",
+            "RATE_CHAT": "off",
+            "RATE_GROUP": "off",
         } | environ
         self.master = self._spawn("gunicorn", str(BIN / "gunicorn"), **self.environ)
         await self.ready(6 if self.environ["USE_REDIS_QUEUE"] == "true" else 1)  # in process, each knows of itself
