@@ -143,10 +143,12 @@ class Election:
         self._campaign = asyncio.create_task(self._run(), name="election")
 
     async def stop(self) -> None:
-        """Ends the duty, then gives up the seat, so that another process has it within a second."""
-        if self._campaign:
+        """Ends the duty, then gives up the seat, so that another process has it within a second. Twice is as once."""
+        if not self._campaign:
+            return
+        if not self._campaign.cancelling():  # a second time would interrupt the end of the duty
             self._campaign.cancel()
-            await asyncio.gather(self._campaign, return_exceptions=True)
+        await asyncio.wait({self._campaign})
 
     async def _run(self) -> None:
         while True:

@@ -175,6 +175,14 @@ class Runtime:
         self._in_background(self._come_up(), "come-up")
         await self._begin(self._election.start, self._election.stop)
 
+    async def step_down(self) -> None:
+        """Leaves it to other processes to speak to Telegram about updates. What comes over HTTP is still served.
+
+        To be called as soon as the process is to end: it must not win an election any more, and tell Telegram of a
+        webhook that those after it no longer have.
+        """
+        await self._election.stop()
+
     async def stop(self) -> None:
         """Stops everything, so that nothing is lost: first what brings updates, then the handlers that run, then, once
         nothing new can come, the workers with the sends in their hands, and last what all of those need."""

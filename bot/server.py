@@ -1,5 +1,6 @@
 """What gunicorn is told to be here: its settings, its log, its processes. gunicorn.conf.py names these."""
 
+import asyncio
 import atexit
 import logging
 import os
@@ -8,11 +9,14 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from socket import socket
 from types import FrameType
 from typing import Any
 
 import structlog
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from uvicorn import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from bot.children import end_with_parent
@@ -99,6 +103,17 @@ class Log(Logger):  # type: ignore[misc]
         self.error_log.debug(msg, *args, **kwargs)
 
 
+class Draining(Server):
+    """uvicorn's server. While requests end, its process already leaves the lead to others."""
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        runtime = self.lifespan.state.get("runtime")  # none if it could not start
+        stepping_down = asyncio.create_task(runtime.step_down()) if runtime else None
+        await super().shutdown(sockets)
+        if stepping_down:
+            await stepping_down
+
+
 class Process(UvicornWorker):  # type: ignore[misc]
     """One of the processes: uvicorn under gunicorn."""
 
@@ -136,6 +151,15 @@ class Process(UvicornWorker):  # type: ignore[misc]
         from bot.web import create_app  # imported only after PROMETHEUS_MULTIPROC_DIR is set
 
         self.wsgi = create_app(_running)
+
+    async def _serve(self) -> None:
+        # The parent's, but for the class of the server.
+        self.config.app = self.wsgi
+        server = Draining(self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def handle_exit(self, _number: int, _frame: FrameType | None) -> None:
         """SIGQUIT, which gunicorn sends when it is interrupted: drain, as for SIGTERM. uvicorn would ignore it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from redis.asyncio import Redis
 
 from bot import outcomes
@@ -16,10 +18,13 @@ from bot.labels import METHODS, REASONS
 from bot.playground import Playground, start_playground
 from bot.playground.faults import Fault
 from bot.runtime import Runtime
+from bot.server import Draining
 from bot.settings import Settings
+from bot.store import leader_key
 from bot.web import create_app
 from queueing.limits import OFF
 from tests.bot.served import (
+    BOT,
     ROOT,
     TOKEN,
     Gunicorn,
@@ -159,6 +164,28 @@ async def _post_on_its_own(url: str, chat: int) -> None:
     """A connection of its own, so that any of the processes may get it."""
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:
         (await client.post(MESSAGES, json={"chat_id": chat, "text": "hi"})).raise_for_status()
+
+
+async def test_a_process_that_drains_does_not_win_the_election(
+    playground: Playground, redis: Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, seat = create_app(settings_for(playground.url, redis_url)), leader_key(BOT)
+    server = Draining(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=3))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(server.serve([listener]))
+        await wait_until(lambda: calls(playground, "deleteWebhook") == 1, "it to lead")
+        await redis.set(seat, "somebody else")
+        await wait_until(lambda: "no longer leads" in caplog.text, "it to be deposed")
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        await wait_until(lambda: bool(server.server_state.tasks), "a request that takes long")
+        server.should_exit = True
+        await wait_until(lambda: not any(each.is_serving() for each in server.servers), "it to drain")
+        await redis.delete(seat)
+        await serving
+        writer.close()
+    assert calls(playground, "deleteWebhook") == 1
 
 
 async def test_nothing_is_left_running_after_the_end(playground: Playground, redis_url: str) -> None:
