@@ -33,7 +33,7 @@ from http import HTTPStatus
 
 from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, InvalidToken, NetworkError, RetryAfter
 
-from bot.transport import BadAnswer, Flood, LeaseEnded, NoAnswer, NotWritten, ServerError, TooLarge
+from bot.transport import LONGEST_WAIT, BadAnswer, Flood, LeaseEnded, NoAnswer, NotWritten, ServerError, TooLarge
 from monitoring.logs import mask
 from queueing.retry import Outcome, Rejected, RetryLater, Scope, Sent, Unsent
 
@@ -99,7 +99,7 @@ def _bad_request(error: str) -> Outcome:
     if _NOT_MODIFIED.search(error):
         return NOT_MODIFIED
     if hidden := _FLOOD.search(error):
-        return RetryLater(error, "flood", after=float(hidden[1]), scope=Scope.CHAT)
+        return RetryLater(error, "flood", after=min(float(hidden[1]), LONGEST_WAIT), scope=Scope.CHAT)
     if _QUERY_EXPIRED.search(error):
         return Rejected(error, "query_expired")
     if _NO_CHAT.search(error):

@@ -47,6 +47,9 @@ UPLOAD_FACTOR = 6
 FLOOD_WAIT = 5.0
 """Seconds to wait after a 429 that doesn't say how long; only something in front of Telegram answers so."""
 
+LONGEST_WAIT = 24 * 3600.0
+"""Seconds that anything waits at most because an answer said so. Telegram's own waits are shorter."""
+
 _KEEPALIVE = 30.0  # seconds; Telegram's own servers keep an idle connection open for longer
 _NO_CEILING = 1e9  # aiohttp rounds timeouts above this threshold up to whole seconds
 _EXCERPT = 100
@@ -271,14 +274,25 @@ def _refusal(status: int, body: bytes) -> TelegramError:
     description = mask(description)  # what is in it is kept with the message
     parameters = answer.get("parameters")
     hints = parameters if isinstance(parameters, dict) else {}
-    if isinstance(chat := hints.get("migrate_to_chat_id"), int):
-        return ChatMigrated(chat)
+    if "migrate_to_chat_id" in hints:
+        return _migration(hints["migrate_to_chat_id"], status)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        wait = hints.get("retry_after")
-        return Flood(wait if isinstance(wait, (int, float)) and wait > 0 else FLOOD_WAIT)
+        return Flood(_wait(hints.get("retry_after")))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerError(f"{description} ({status})", described=True)
     return _BY_STATUS.get(status, NetworkError)(description)
+
+
+def _migration(chat: object, status: int) -> TelegramError:
+    if type(chat) is int:
+        return ChatMigrated(chat)
+    return BadAnswer(f"status {status}, and migrate_to_chat_id is no chat: {mask(repr(chat))[:_EXCERPT]}", status)
+
+
+def _wait(seconds: object) -> float:
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0:
+        return min(seconds, LONGEST_WAIT)
+    return FLOOD_WAIT
 
 
 _BY_STATUS: Final[dict[int, type[TelegramError]]] = {

@@ -27,7 +27,7 @@ from bot.transport import (
     ServerError,
     TooLarge,
 )
-from queueing.retry import Outcome, Rejected, RetryLater, Sent, Unsent
+from queueing.retry import Outcome, Rejected, RetryLater, Scope, Sent, Unsent
 
 ALBUM = 'Failed to send message #1 with the error message "Too Many Requests: retry after 17"'
 
@@ -58,11 +58,17 @@ def test_what_may_go_better_next_time(error: Exception, reason: str, uncertain: 
 
 @pytest.mark.parametrize(
     ("error", "seconds"),
-    [(Flood(5), 5.0), (Flood(0.5), 0.5), (BadRequest(ALBUM), 17.0), (BadRequest("Bad Request: " + ALBUM), 17.0)],
+    [
+        (BadRequest("retry after 999999999"), 86_400.0),
+        (Flood(5), 5.0),
+        (Flood(0.5), 0.5),
+        (BadRequest(ALBUM), 17.0),
+        (BadRequest("Bad Request: " + ALBUM), 17.0),
+    ],
 )
 def test_a_flood_waits_as_long_as_telegram_says(error: Exception, seconds: float) -> None:
     outcome = classify(error)
-    assert outcome == RetryLater(str(error), "flood", after=seconds)
+    assert outcome == RetryLater(str(error), "flood", after=seconds, scope=Scope.CHAT)
 
 
 @pytest.mark.parametrize("as_timedelta", ["0", "1"])
@@ -108,7 +114,7 @@ def test_what_will_never_go(error: Exception, reason: str) -> None:
 
 @pytest.mark.parametrize("error", [InvalidToken("Unauthorized"), NotFound("Not Found")])
 def test_a_token_that_worked_before_keeps_its_messages(error: Exception) -> None:
-    assert classify(error, worked=True) == RetryLater(str(error), "unauthorized", after=60.0)
+    assert classify(error, worked=True) == RetryLater(str(error), "unauthorized", after=60.0, scope=Scope.BOT)
 
 
 @pytest.mark.parametrize(

@@ -310,6 +310,13 @@ async def test_nobody_waits_for_a_connection(request_: AiohttpRequest, eventuall
         (answer(200, {"ok": False}), BadAnswer, "no result"),
         (answer(400, {"description": "odd", "parameters": ["odd"]}), BadRequest, "odd"),
         (answer(429, {"description": "odd", "parameters": {"retry_after": "soon"}}), Flood, "5 seconds"),
+        *[(refuse(429, "odd", retry_after=odd), Flood, " 5 seconds") for odd in (True, 0, -1, -1e300, None, [9])],
+        *[(refuse(429, "odd", retry_after=long), Flood, " 86400 seconds") for long in (86_401, 1e12, 1e300, 10**30)],
+        *[(refuse(429, "odd", retry_after=no), Flood, " 5 seconds") for no in (float("nan"), float("inf"))],
+        *[
+            (refuse(400, "upgraded", migrate_to_chat_id=odd), BadAnswer, "is no chat")
+            for odd in (True, "-1007", -1007.5, None, {"id": -1007})
+        ],
     ],
 )
 async def test_answers_become_exceptions(
