@@ -118,7 +118,7 @@ class Stack:
     def _start_server(self) -> None:
         settings = self._settings
         if not self._shared:
-            _say("Queue     within each process (USE_REDIS_QUEUE=false): what waits there ends with the process")
+            _say("Queue     within each process (USE_REDIS_QUEUE=false): what waits is kept at a clean stop")
             return
         self._environ["USE_REDIS_QUEUE"] = "true"
         if settings.names_redis:
