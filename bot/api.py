@@ -5,6 +5,7 @@ nobody knows; with an `Idempotency-Key`, or an id of the client's own, the same 
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -37,7 +38,8 @@ _NEEDS_DESK = "ttl, send_at and dedup_key need the shared queue: USE_REDIS_QUEUE
 
 class Api:
     """desk: the queue's verbs for operators, if it has them; they tell why a message waits, and what a dedup key did.
-    own_bot, own_token: the configured bot. workers: coroutines of each process.
+    own_bot, own_token: the configured bot. workers: coroutines of each process. timeout: seconds within which the queue
+    has to answer all that a call asks it; after that the call is answered with 503.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Api:
         own_bot: str,
         own_token: str,
         workers: int,
+        timeout: float,
     ) -> None:
         self._queue = queue
         self._desk = desk
@@ -60,6 +63,7 @@ class Api:
         self._own_bot = own_bot
         self._own_token = own_token.encode()
         self._workers = workers
+        self._timeout = timeout
 
     async def send(self, request: Request) -> Response:
         """POST /api/v1/messages: one object → 202 {"id", "status", "created_at"}; an array → {"messages": […]}."""
@@ -70,19 +74,23 @@ class Api:
             content = await read_json(request, MAX_BODY)
             repeat = _Repeat.of(client, request, content)
             submissions = parse_submissions(content, id_prefix=repeat.id_prefix if repeat else None)
-            messages = [await self._compose(submission) for submission in submissions]
-            if self._desk is None and any(map(_needs_desk, messages)):
-                return refuse(501, _NEEDS_DESK)
-            if repeat and await self._first_bodies.first(repeat.key, repeat.body) != repeat.body:
-                return refuse(422, "this Idempotency-Key came with another body before", field="Idempotency-Key")
-            await self._outbox.enqueue(messages)
+            deadline = asyncio.get_running_loop().time() + self._timeout
+            async with asyncio.timeout_at(deadline):
+                messages = [await self._compose(submission) for submission in submissions]
+                if self._desk is None and any(map(_needs_desk, messages)):
+                    return refuse(501, _NEEDS_DESK)
+                if repeat and await self._first_bodies.first(repeat.key, repeat.body) != repeat.body:
+                    return refuse(422, "this Idempotency-Key came with another body before", field="Idempotency-Key")
+                await self._outbox.enqueue(messages)
         except BadBody as error:
             return refuse(error.status, str(error))
         except Invalid as error:
             return refuse(422, str(error), field=error.field)
-        except (QueueFull, QueueUnavailable) as error:
+        except (QueueFull, QueueUnavailable, TimeoutError) as error:
             return try_later(error)
-        accepted = await asyncio.gather(*map(self._receipt, messages, submissions))
+        accepted = await asyncio.gather(
+            *(self._receipt(*each, deadline) for each in zip(messages, submissions, strict=True))
+        )
         return reply({"messages": accepted} if isinstance(content, list) else accepted[0], 202)
 
     async def _compose(self, submission: Submission) -> Message:
@@ -104,10 +112,13 @@ class Api:
             await self._queue.offer(bot, token)
         return bot
 
-    async def _receipt(self, message: Message, submission: Submission) -> dict[str, object]:
+    async def _receipt(self, message: Message, submission: Submission, deadline: float) -> dict[str, object]:
         """What is said of an accepted message: for an id that may have been given before, what is known of it."""
-        id = await self._taken_as(message)
-        status = await self._known(id) if submission.may_repeat or id != message.id else None
+        id, status = message.id, None
+        with contextlib.suppress(TimeoutError):  # as in _known
+            async with asyncio.timeout_at(deadline):
+                id = await self._taken_as(message)
+                status = await self._known(id) if submission.may_repeat or id != message.id else None
         if status is None:
             return {"id": id, "status": MessageState.PENDING.value, "created_at": iso(time.time())}
         return {"id": status.id, "status": status.state.value, "created_at": iso(status.created_at)}
@@ -132,9 +143,10 @@ class Api:
         if self._access.client(request) is None:
             return unauthorized()
         try:
-            status = await self._queue.status(request.path_params["id"])
-            waiting = await self._desk.why(status.id) if status and self._desk else None
-        except QueueUnavailable as error:
+            async with asyncio.timeout(self._timeout):
+                status = await self._queue.status(request.path_params["id"])
+                waiting = await self._desk.why(status.id) if status and self._desk else None
+        except (QueueUnavailable, TimeoutError) as error:
             return try_later(error)
         if status is None:
             return refuse(404, "no message with this id is known; a status is kept for STATUS_TTL after its end")
@@ -145,8 +157,9 @@ class Api:
         if self._access.client(request) is None:
             return unauthorized()
         try:
-            stats = await self._queue.stats()
-        except QueueUnavailable as error:
+            async with asyncio.timeout(self._timeout):
+                stats = await self._queue.stats()
+        except (QueueUnavailable, TimeoutError) as error:
             return try_later(error)
         return reply(self._stats_json(stats))
 
@@ -180,7 +193,7 @@ def unauthorized() -> Response:
     return response
 
 
-def try_later(error: QueueFull | QueueUnavailable) -> Response:
+def try_later(error: QueueFull | QueueUnavailable | TimeoutError) -> Response:
     """Nothing was done, or nobody knows."""
     if isinstance(error, QueueFull):
         return refuse(503, f"the queue is full: {error}", retry_after=_FULL_RETRY)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from bot.client import Unreachable, base_url, call, first_key
+from bot.client import TIMEOUT, TooSlow, Unreachable, base_url, call, first_key
 from bot.settings import load_or_exit
 
 _url = click.option("--url", metavar="URL", help="Where telequeue answers; default: BIND of the settings.")
@@ -272,7 +272,11 @@ def _ask(url: str | None, path: str, body: object = None, *, method: str | None 
         raise click.UsageError("--url: expected http://host:port")
     try:
         base = (url or base_url(settings)).rstrip("/")
-        code, answer = call(base, path, body=body, key=first_key(settings), method=method)
+        # So that the server's own words for "the queue does not answer" arrive.
+        seconds = settings.redis_timeout + TIMEOUT
+        code, answer = call(base, path, body=body, key=first_key(settings), method=method, timeout=seconds)
+    except TooSlow as error:
+        _fail(str(error))
     except Unreachable as error:
         _fail(f"{error}; is it running? `telequeue up` starts it, BIND or --url says where it is")
     if code == 401:

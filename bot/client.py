@@ -7,11 +7,16 @@ from typing import Any
 
 from bot.settings import Settings
 
-_TIMEOUT = 15.0  # seconds; above REDIS_TIMEOUT, so that the server's own words for "Redis does not answer" arrive
+TIMEOUT = 15.0
+"""Seconds in which an answer has to come."""
 
 
 class Unreachable(Exception):
     """Nobody answers, or no telequeue does; str() is one line."""
+
+
+class TooSlow(Unreachable):
+    """No answer came in time: something does run there."""
 
 
 def base_url(settings: Settings) -> str:
@@ -27,7 +32,13 @@ def first_key(settings: Settings) -> str | None:
 
 
 def call(
-    base: str, path: str, *, body: object = None, key: str | None = None, method: str | None = None
+    base: str,
+    path: str,
+    *,
+    body: object = None,
+    key: str | None = None,
+    method: str | None = None,
+    timeout: float = TIMEOUT,
 ) -> tuple[int, Any]:
     """GET, POST with a body, or another method → (status, the JSON of the answer). Raises Unreachable.
 
@@ -43,12 +54,14 @@ def call(
     # No proxy: this is nearly always loopback, and the API takes proxied requests for strangers.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=_TIMEOUT) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return answer.status, _json(base, answer.read())
     except urllib.error.HTTPError as error:
         return error.code, _json(base, error.read())
     except OSError as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, TimeoutError):
+            raise TooSlow(f"{base} did not answer within {timeout:g} s") from None
         raise Unreachable(f"{base} does not answer ({getattr(reason, 'strerror', None) or reason})") from None
 
 

@@ -51,6 +51,8 @@ _logger = logging.getLogger(__name__)
 
 WEBHOOK_PATH = "/telegram/webhook"
 
+_BESIDES_REDIS = 1.0
+"""Seconds beyond REDIS_TIMEOUT after which a client of the HTTP API is told that the queue does not answer."""
 _SHOW_WORKERS_EVERY = 1.0
 _WATCH_EVERY = 5.0
 _REGISTER_AGAIN = 1.0
@@ -144,6 +146,7 @@ class Runtime:
             own_bot=self._bot_id,
             own_token=self._token,
             workers=self._settings.queue_workers,
+            timeout=self._settings.redis_timeout + _BESIDES_REDIS,
         )
 
     def _make_first_bodies(self) -> FirstBodies:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -315,6 +316,24 @@ async def test_without_redis_the_client_is_asked_to_come_back(playground: Playgr
             assert response.status_code == 503
             assert int(response.headers["Retry-After"]) > 0
         own_server.start()
+
+
+async def test_while_redis_hangs_the_client_is_soon_asked_to_come_back(
+    playground: Playground, own_server: Server
+) -> None:
+    async with application(settings_for(playground.url, own_server.url, redis_timeout=0.5)) as client:
+        assert own_server.process
+        own_server.process.send_signal(signal.SIGSTOP)
+        try:
+            body, headers = {"chat_id": 42, "text": "hi"}, {"Idempotency-Key": "1"}
+            calls = [client.post(MESSAGES, json=body, headers=headers), client.get(f"{MESSAGES}/x")]
+            started = time.monotonic()
+            for response in await asyncio.gather(*calls, client.get("/api/v1/queue")):
+                assert response.status_code == 503
+                assert int(response.headers["Retry-After"]) > 0
+            assert time.monotonic() - started < 1.9
+        finally:
+            own_server.process.send_signal(signal.SIGCONT)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.cli import main
 from tests.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +138,18 @@ def test_a_wrong_key(run: Run) -> None:
 def test_nobody_there(run: Run) -> None:
     assert "does not answer" in one_line(run("stats", "--url", f"http://127.0.0.1:{free_port()}"))
     assert "telequeue up" in one_line(run("send", "1", "x", BIND=f"127.0.0.1:{free_port()}"))
+
+
+def test_somebody_who_does_not_answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.cli.TIMEOUT", 0.1)
+    monkeypatch.setenv("REDIS_TIMEOUT", "0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("BIND", f"127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(SystemExit):
+            main(["stats"])
+    said = capsys.readouterr().err
+    assert "did not answer within 0.2 s" in said
+    assert "is it running" not in said
 
 
 def test_somebody_else_there(run: Run, playground: str) -> None:
