@@ -22,8 +22,16 @@ def test_kwargs_are_the_parameters() -> None:
     assert call.parameters == {"chat_id": "@news", **body["kwargs"]}  # type: ignore[dict-item]
 
 
-def test_fields_of_the_queue_are_not_looked_at() -> None:
-    assert parse_call({"text": "hi", "send_at": 5, "ttl": "odd"}, "42").parameters == {"chat_id": "42", "text": "hi"}
+@pytest.mark.parametrize("field", ["sendat", "foo", "parse_mode"])
+def test_a_field_that_nobody_knows_is_refused_by_its_name(field: str) -> None:
+    with pytest.raises(CallRefused, match=field):
+        parse_call({"text": "hi", field: "x"}, "42")
+
+
+def test_only_what_is_done_with_uncertain_sends_may_be_asked_for() -> None:
+    assert parse_call({"text": "hi", "uncertain": "resend"}, "42").parameters == {"chat_id": "42", "text": "hi"}
+    with pytest.raises(CallRefused, match="uncertain"):
+        parse_call({"text": "hi", "uncertain": "hold"}, "42")
 
 
 def test_what_it_is_given_stays_as_it_is() -> None:

@@ -47,6 +47,9 @@ class Stored:
             raise QueueUnavailable
         self.registered.append(credential)
 
+    async def proven(self, bot: str) -> bool:
+        return bool(self.registered)
+
 
 @pytest.fixture
 async def request_() -> AsyncIterator[AiohttpRequest]:
