@@ -62,7 +62,7 @@ def status(id: str, url: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer))
         return
-    for name, value in answer.items():
+    for name, value in (answer | {"waiting": _waits(answer["waiting"])}).items():
         if value is not None:
             click.echo(f"{name:<20} {value}")
 
@@ -95,7 +95,8 @@ def why(id: str, url: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({name: answer[name] for name in ("id", "status", "waiting")}))
     else:
-        click.echo(f"{id} is {answer['status']}{_why_in_words(answer['waiting'])}")
+        waits = _waits(answer["waiting"])
+        click.echo(f"{id} is {answer['status']}" + (f" and waits {waits}" if waits else ""))
 
 
 _REASONS = {
@@ -112,13 +113,14 @@ _REASONS = {
 }
 
 
-def _why_in_words(waiting: dict[str, Any] | None) -> str:
+def _waits(waiting: dict[str, Any] | None) -> str | None:
+    """For what a message waits, in words."""
     if waiting is None:
-        return ""
+        return None
     until = f", until about {waiting['until']}" if waiting["until"] else ""
     more = "more than " if waiting["more"] else ""
     ahead = f"; {more}{waiting['ahead']} before it" if waiting["ahead"] else ""
-    return f" and waits {_REASONS.get(waiting['reason'], waiting['reason'])}{until}{ahead}"
+    return f"{_REASONS.get(waiting['reason'], waiting['reason'])}{until}{ahead}"
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
