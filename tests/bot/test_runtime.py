@@ -156,8 +156,11 @@ async def test_rule_18_six_processes_without_redis_keep_the_bots_limit_together(
             for chat in range(1, 61):
                 group.create_task(_post_on_its_own(gunicorn.url, chat))
         await wait_until(lambda: len(sent_texts(playground)) == 60, "all of them", timeout=60)
-    times = sorted(call.wall for call in playground.world.ledger.select(method="sendMessage"))
-    assert max(sum(start <= at < start + 0.99 for at in times) for start in times) <= 20
+    stamps = sorted(call.arrival_ns for call in playground.world.ledger.select(method="sendMessage"))
+    # The stand-in shares this loop with sixty clients: a stamp that came late makes a window look shorter than it was.
+    error = playground.world.clock.error_ms(stamps[0], stamps[-1]) / 1000
+    times = [stamp / 1e9 for stamp in stamps]
+    assert max(sum(start <= at < start + 0.99 - error for at in times) for start in times) <= 20, f"{error=}"
 
 
 async def _post_on_its_own(url: str, chat: int) -> None:
