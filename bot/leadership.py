@@ -138,6 +138,7 @@ class Election:
         self._seat = seat
         self._duty = duty
         self._campaign: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         self._campaign = asyncio.create_task(self._run(), name="election")
@@ -146,12 +147,13 @@ class Election:
         """Ends the duty, then gives up the seat, so that another process has it within a second. Twice is as once."""
         if not self._campaign:
             return
+        self._stopping = True  # redis-py may lose the cancellation, see queueing/tasks.py
         if not self._campaign.cancelling():  # a second time would interrupt the end of the duty
             self._campaign.cancel()
         await asyncio.wait({self._campaign})
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 if await self._asked(self._seat.take):
                     await self._lead()
@@ -163,7 +165,7 @@ class Election:
         _log.info("this process now leads: it is the one that speaks to Telegram about updates")
         duty = asyncio.ensure_future(self._duty())
         try:
-            while not duty.done() and self._seat.held():
+            while not self._stopping and not duty.done() and self._seat.held():
                 await asyncio.wait({duty}, timeout=_RENEW_EVERY)
                 await self._asked(self._seat.renew)
             if not self._seat.held():
