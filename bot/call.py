@@ -20,7 +20,7 @@ _METHOD = re.compile("[A-Za-z]{1,64}")
 _FORBIDDEN = frozenset({"setwebhook", "deletewebhook", "getupdates", "logout", "close"})
 _FILE_URI = re.compile(r"\s*(file|attach)://", re.IGNORECASE)
 _PROSE = frozenset({"text", "caption"})
-_FIELDS = frozenset({"method", "text", "kwargs", "uncertain"})
+_FIELDS = frozenset({"method", "text", "kwargs"})
 _MAX_DEPTH = 64
 
 
@@ -48,8 +48,6 @@ def parse_call(body: Mapping[str, Any], chat: str) -> Call:
     method = _method(body.get("method"))
     for name in body.keys() - _FIELDS:
         raise CallRefused(f"{name} is not a field of a message")
-    if body.get("uncertain", "resend") != "resend":
-        raise CallRefused('uncertain: only "resend" is supported')
     kwargs = body.get("kwargs")
     if kwargs is None:
         kwargs = {}

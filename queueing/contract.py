@@ -53,6 +53,7 @@ class Claim:
     next_due: seconds until a waiting lane can be looked at again; None: nothing is waiting for a time.
     more:    the front door holds more than one call takes: call again soon.
     kept:    tokens of settlements that buried a message which stays after all, because there is an outage.
+    limited: how often something had to wait in this call, by the limit: `chat`, `group` or `bot`.
     """
 
     leases: Sequence[Lease] = ()
@@ -62,6 +63,17 @@ class Claim:
     next_due: float | None = None
     more: bool = False
     kept: Sequence[str] = ()
+    limited: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What a process held that was presumed dead. recovered: messages, all uncertain; held: those of them that are not
+    sent again, but are dead letters until a person decides."""
+
+    incarnation: str
+    recovered: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +228,11 @@ class Queue(Protocol):
     def notify(self) -> None:
         """Makes `wait` return, or not begin: there is something to tell the queue."""
 
-    async def reap(self) -> Mapping[str, int]:
-        """Takes back what dead processes held: incarnation → messages, for each found dead."""
+    async def alias(self, bot: str, chat: str, other: str) -> None:
+        """From now on `chat` is another name of `other`: their lanes are one, in order of acceptance."""
+
+    async def reap(self) -> Sequence[TakenOver]:
+        """Takes back what dead processes held, for each found dead."""
 
     async def status(self, id: str) -> MessageStatus | None:
         """What is known of a tracked message."""

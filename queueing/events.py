@@ -51,10 +51,20 @@ class Buried:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """`recovered` messages of the process `incarnation`, presumed dead, went back to their lanes, all uncertain."""
+    """`recovered` messages of the process `incarnation`, presumed dead, went back to their lanes, all uncertain; but
+    for `held` of them, which are dead letters."""
 
     incarnation: str
     recovered: int
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """`times` something had to wait for a limit. scope: `chat`, `group` or `bot`."""
+
+    scope: str
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,20 @@ class Available:
     seconds: float
 
 
-Event = Enqueued | Claimed | Acked | Released | Buried | Reaped | Trimmed | Fenced | Crashed | Unavailable | Available
+Event = (
+    Enqueued
+    | Claimed
+    | Acked
+    | Released
+    | Buried
+    | Reaped
+    | Limited
+    | Trimmed
+    | Fenced
+    | Crashed
+    | Unavailable
+    | Available
+)
 
 
 class Observer(Protocol):

@@ -1,6 +1,7 @@
 """What may leave: n messages in a period, per bot, private chat, and group or channel."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 MARGIN = 0.010
 """Seconds added to every period. A message that travels quickly after one that travelled slowly arrives closer to it
@@ -27,15 +28,27 @@ OFF = Rate(0)
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """The limits of every bot, private chat, and group or channel (a chat whose id is negative or an @name)."""
+    """The limits of every bot, private chat, and group or channel (a chat whose id is negative or an @name).
+
+    paid:  of every bot, for paid messages, which then use nothing of `bot`.
+    chats: of single chats, by their canonical names, instead of `chat` and `group`.
+    """
 
     bot: Rate = OFF
     chat: Rate = OFF
     group: Rate = OFF
+    paid: Rate = OFF
+    chats: Mapping[str, Rate] = field(default_factory=dict)
+
+    def of_bot(self, *, paid: bool) -> Rate:
+        return self.paid if paid else self.bot
 
     def of_chat(self, chat: str) -> Rate:
+        own = self.chats.get(chat)
+        if own is not None:
+            return own
         return self.group if chat.startswith(("-", "@")) else self.chat
 
-    def limits(self, chat: str) -> bool:
+    def limits(self, chat: str, *, paid: bool = False) -> bool:
         """Whether any limit holds for a message to this chat."""
-        return bool(self.bot.count or self.of_chat(chat).count)
+        return bool(self.of_bot(paid=paid).count or self.of_chat(chat).count)

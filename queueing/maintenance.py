@@ -33,8 +33,8 @@ class Maintenance:
         while True:
             await asyncio.sleep(REAP_EVERY)
             try:
-                for incarnation, recovered in (await self._queue.reap()).items():
-                    self._observe(Reaped(incarnation, recovered))
+                for one in await self._queue.reap():
+                    self._observe(Reaped(one.incarnation, one.recovered, one.held))
                 if isinstance(self._queue, Desk) and (dropped := await self._queue.trim()):
                     self._observe(Trimmed(dropped))
             except QueueError as error:

@@ -8,11 +8,20 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from queueing.contract import Claim, DeadLetter, Lease, MessageStatus, ProcessStats, QueueStats, Settlement
+from queueing.contract import (
+    Claim,
+    DeadLetter,
+    Lease,
+    MessageStatus,
+    ProcessStats,
+    QueueStats,
+    Settlement,
+    TakenOver,
+)
 from queueing.errors import QueueFull
 from queueing.limits import WRITE_AT_ONCE, RateLimits
 from queueing.memory_lanes import Hand, Lane, Tries, Turns
@@ -281,11 +290,11 @@ class MemoryQueue:
                 await self._woken.wait()
         self._woken.clear()
 
-    async def reap(self) -> Mapping[str, int]:
+    async def reap(self) -> Sequence[TakenOver]:
         """Nobody dies without its queue here. But a process that stopped later than this one began may have left
         something: in a reload, the old ones do."""
         self._take_up()
-        return {}
+        return []
 
     async def status(self, id: str) -> MessageStatus | None:
         return self._statuses.get(id)

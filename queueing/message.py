@@ -24,6 +24,7 @@ _FIELDS = frozenset(
         "ttl",
         "send_at",
         "dedup_key",
+        "uncertain",
         "accepted",
     }
 )
@@ -36,6 +37,13 @@ class Priority(StrEnum):
     INTERACTIVE = "interactive"
     NORMAL = "normal"
     BULK = "bulk"
+
+
+class Uncertain(StrEnum):
+    """What becomes of a message of which nobody knows whether it was delivered."""
+
+    RESEND = "resend"
+    HOLD = "hold"
 
 
 class MessageState(StrEnum):
@@ -69,6 +77,8 @@ class Message:
     ttl:    seconds after its acceptance, or after `send_at`, at which it expires if it was not sent; None: never.
     send_at: Unix seconds before which it is not sent; None: at once. For the order it counts as accepted then.
     dedup_key: of several messages of the bot with the same key within 24 hours, only the first is taken.
+    uncertain: whether it is sent again or held for a person, if nobody knows whether it was delivered; None: as the
+               queue is told for all.
     accepted: Unix seconds at which the queue took it; None until then.
     """
 
@@ -82,7 +92,14 @@ class Message:
     ttl: float | None = None
     send_at: float | None = None
     dedup_key: str | None = None
+    uncertain: Uncertain | None = None
     accepted: float | None = None
+
+    @property
+    def paid(self) -> bool:
+        """Whether it uses the bot's paid budget instead of the free one. The same rule stands in lua/element.lua."""
+        kwargs = self.body.get("kwargs")
+        return isinstance(kwargs, Mapping) and kwargs.get("allow_paid_broadcast") is True
 
 
 def canonical_chat(value: object) -> str:
@@ -115,6 +132,7 @@ def encode(message: Message) -> bytes:
         "ttl": message.ttl,
         "send_at": message.send_at,
         "dedup_key": message.dedup_key,
+        "uncertain": message.uncertain,
     }
     element |= {name: value for name, value in given.items() if value is not None}
     try:
@@ -147,6 +165,7 @@ def decode(element: bytes, *, bot: str, chat: str, id: str, accepted: float) -> 
         ttl=check_ttl(fields.get("ttl")),
         send_at=check_send_at(fields.get("send_at")),
         dedup_key=check_dedup_key(fields.get("dedup_key")),
+        uncertain=check_uncertain(fields.get("uncertain")),
         accepted=accepted,
     )
 
@@ -177,6 +196,16 @@ def check_dedup_key(value: object) -> str | None:
     if value is None or (isinstance(value, str) and 1 <= len(value.encode(errors="replace")) <= 256):
         return value
     raise MalformedMessage("dedup_key must be a string of 1 to 256 bytes")
+
+
+def check_uncertain(value: object) -> Uncertain | None:
+    """What a producer wants done in doubt."""
+    if value is None:
+        return None
+    try:
+        return Uncertain(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise MalformedMessage("uncertain must be resend or hold") from None
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -7,14 +7,23 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 
-from queueing.contract import Claim, DeadLetter, Lease, MessageStatus, ProcessStats, QueueStats, Settlement
+from queueing.contract import (
+    Claim,
+    DeadLetter,
+    Lease,
+    MessageStatus,
+    ProcessStats,
+    QueueStats,
+    Settlement,
+    TakenOver,
+)
 from queueing.errors import MalformedMessage, QueueUnavailable
 from queueing.keys import Keys
 from queueing.limits import MARGIN, WRITE_WITHIN, RateLimits
@@ -218,10 +227,10 @@ class RedisQueue(RedisDesk):
             except QueueUnavailable:
                 await asyncio.sleep(0.25)  # claim says what is wrong; here it is enough not to spin
 
-    async def reap(self) -> Mapping[str, int]:
+    async def reap(self) -> Sequence[TakenOver]:
         args: list[str | bytes | int] = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5), self._limits_arg]
         reply = await self._reap.run(self._patient, self._keys.front, args)
-        return {name.decode(): count for name, count in zip(reply[::2], reply[1::2], strict=True)}
+        return [TakenOver(name.decode(), count) for name, count in zip(reply[::2], reply[1::2], strict=True)]
 
     async def status(self, id: str) -> MessageStatus | None:
         with mapped_errors():

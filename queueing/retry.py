@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+from queueing.message import Uncertain
+
 
 class Scope(StrEnum):
     """What a failure is about, and so what has to wait.
@@ -24,9 +26,13 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Delivered. `result` is JSON text that is kept with a tracked message (for Telegram: the message id)."""
+    """Delivered. `result` is JSON text that is kept with a tracked message (for Telegram: the message id).
+
+    chat: the receiver's own name of the chat, if it turned out to be another than the message's.
+    """
 
     result: str | None = None
+    chat: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +62,27 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Not delivered: the chat has another name now, under which it is to be tried. Costs no attempt."""
+
+    chat: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unsent:
     """Was not tried: the lease was about to end, or the process is stopping. Costs nothing."""
 
 
-Outcome = Sent | RetryLater | Rejected | Unsent
+Outcome = Sent | RetryLater | Rejected | Moved | Unsent
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Done; leaves its lane."""
+    """Done; leaves its lane, which is from now on that of `chat`, if one is given."""
 
     result: str | None = None
+    chat: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +111,36 @@ class Bury:
     scope: Scope = Scope.MESSAGE
 
 
-Decision = Ack | Release | Bury
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Leaves its lane for the dead letters, as `uncertain`, until a person decides; also in an outage."""
+
+    error: str
+    scope: Scope = Scope.MESSAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Stays in its place of a lane that is from now on that of `chat`."""
+
+    chat: str
+    error: str
+
+
+Decision = Ack | Release | Bury | Hold | Move
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Exponential backoff with jitter: attempt n waits base * 2**(n-1), capped, times a random 0.5 to 1.
 
-    max_attempts: attempts before a message is dead. base, cap: seconds.
+    max_attempts: attempts before a message is dead. base, cap: seconds. uncertain: what is done in doubt.
     """
 
     max_attempts: int = 5
     base: float = 1.0
     cap: float = 300.0
+    uncertain: Uncertain = Uncertain.RESEND
 
     def delay(self, attempts: int) -> float:
         """Seconds to wait after the `attempts`-th failure (1 or more)."""
@@ -116,20 +148,31 @@ class RetryPolicy:
         return ceiling * random.uniform(0.5, 1.0)
 
 
-def decide(outcome: Outcome, *, attempts: int, policy: RetryPolicy, max_attempts: int | None = None) -> Decision:
-    """What becomes of a message. `attempts`: failures counted before this one; `max_attempts`: its own limit."""
+def decide(
+    outcome: Outcome,
+    *,
+    attempts: int,
+    policy: RetryPolicy,
+    max_attempts: int | None = None,
+    uncertain: Uncertain | None = None,
+) -> Decision:
+    """What becomes of a message. `attempts`: failures counted before this one; `max_attempts`, `uncertain`: its own."""
     match outcome:
-        case Sent(result):
-            return Ack(result)
+        case Sent(result, chat):
+            return Ack(result, chat)
         case Unsent():
             return Release()
+        case Moved(chat, error):
+            return Move(chat, error)
         case Rejected(error, reason):
             return Bury(reason, error)
-        case RetryLater(error, reason, after, uncertain, scope) if after is not None:
-            return Release(after, reason, error, counts=False, uncertain=uncertain, scope=scope)
-        case RetryLater(error, reason, _, uncertain, scope):
+        case RetryLater(error, uncertain=True, scope=scope) if (uncertain or policy.uncertain) is Uncertain.HOLD:
+            return Hold(error, scope)
+        case RetryLater(error, reason, after, doubt, scope) if after is not None:
+            return Release(after, reason, error, counts=False, uncertain=doubt, scope=scope)
+        case RetryLater(error, reason, _, doubt, scope):
             if attempts + 1 >= (max_attempts or policy.max_attempts):
-                return Bury("attempts", f"{error} (after {attempts + 1} attempts)", uncertain, scope)
-            return Release(policy.delay(attempts + 1), reason, error, counts=True, uncertain=uncertain, scope=scope)
+                return Bury("attempts", f"{error} (after {attempts + 1} attempts)", doubt, scope)
+            return Release(policy.delay(attempts + 1), reason, error, counts=True, uncertain=doubt, scope=scope)
         case _:
             assert_never(outcome)

@@ -8,9 +8,21 @@ from dataclasses import dataclass
 
 from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.errors import QueueUnavailable
-from queueing.events import Acked, Available, Buried, Claimed, Crashed, Event, Fenced, Observer, Released, Unavailable
+from queueing.events import (
+    Acked,
+    Available,
+    Buried,
+    Claimed,
+    Crashed,
+    Event,
+    Fenced,
+    Limited,
+    Observer,
+    Released,
+    Unavailable,
+)
 from queueing.message import Message
-from queueing.retry import Ack, Bury, Outcome, Release, RetryLater, RetryPolicy, decide
+from queueing.retry import Ack, Bury, Hold, Move, Outcome, Release, RetryLater, RetryPolicy, decide
 from queueing.tasks import end
 
 MayWrite = Callable[[], bool]
@@ -159,6 +171,8 @@ class Worker:
             self._tell(_fate(done, stale=token in stale, kept=token in kept))
         for reason, error in claim.buried:
             self._tell(Buried(None, reason, error))
+        for scope, times in claim.limited.items():
+            self._tell(Limited(scope, times))
         self._lost.update(claim.lost)
         for lease in claim.leases:
             self._held[lease.token] = lease
@@ -187,7 +201,13 @@ class Worker:
         if message.accepted is not None:
             self._tell(Claimed(message, max(0.0, time.time() - message.accepted)))
         outcome = await self._outcome(lease)
-        decision = decide(outcome, attempts=lease.attempts, policy=self._policy, max_attempts=message.max_attempts)
+        decision = decide(
+            outcome,
+            attempts=lease.attempts,
+            policy=self._policy,
+            max_attempts=message.max_attempts,
+            uncertain=message.uncertain,
+        )
         written = self._written.pop(lease.token, None)
         lag = None if written is None else max(0.0, written - lease.granted_at)
         return _Done(Settlement(lease, decision, lag), time.monotonic() - started)
@@ -223,6 +243,10 @@ def _fate(done: _Done, *, stale: bool, kept: bool) -> Event:
             return Acked(message, done.took, max(0.0, now - (message.accepted or now)))
         case Release(delay, reason, error, _, uncertain):
             return Released(message, reason, error, delay, uncertain)
+        case Move(_, error):
+            return Released(message, "migrated", error, 0.0, uncertain=False)
+        case Hold(error):
+            return Buried(message, "uncertain", error, uncertain=True)
         case Bury(_, error, uncertain) if kept:
             return Released(message, "outage", error, 0.0, uncertain)
         case Bury(reason, error, uncertain):

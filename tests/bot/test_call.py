@@ -28,12 +28,6 @@ def test_a_field_that_nobody_knows_is_refused_by_its_name(field: str) -> None:
         parse_call({"text": "hi", field: "x"}, "42")
 
 
-def test_only_what_is_done_with_uncertain_sends_may_be_asked_for() -> None:
-    assert parse_call({"text": "hi", "uncertain": "resend"}, "42").parameters == {"chat_id": "42", "text": "hi"}
-    with pytest.raises(CallRefused, match="uncertain"):
-        parse_call({"text": "hi", "uncertain": "hold"}, "42")
-
-
 def test_what_it_is_given_stays_as_it_is() -> None:
     body: dict[str, Any] = {"text": "hi", "kwargs": {"chat_id": 42, "parse_mode": "HTML"}}
     parse_call(body, "42").parameters["chat_id"] = "43"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from queueing.contract import Queue
+from queueing.contract import Queue, TakenOver
 from queueing.events import Acked, Available, Buried, Claimed, Event, Fenced, Released, Unavailable
 from queueing.maintenance import Maintenance
 from queueing.memory_queue import MemoryQueue
@@ -284,7 +284,7 @@ async def test_a_worker_whose_lease_was_taken_over_is_fenced(
     await eventually(lambda: worker.busy == 1, "in hand")
     await quick.claim(0)
     await slow._patient.zadd("{telegram_messages}:processes", {slow.incarnation: 1})
-    assert await quick.reap() == {slow.incarnation: 1}
+    assert await quick.reap() == [TakenOver(slow.incarnation, 1)]
     (lease,) = (await quick.claim(1)).leases
     await eventually(
         lambda: lease.token is not None and bool(worker._lost), "the worker learned that it lost its lease"
