@@ -27,9 +27,9 @@ from queueing.contract import (
 from queueing.errors import MalformedMessage, QueueUnavailable
 from queueing.keys import Keys
 from queueing.limits import MARGIN, WRITE_WITHIN, RateLimits
-from queueing.message import Message, MessageState, Priority, decode, encode
+from queueing.message import Message, MessageState, Priority, Uncertain, decode, encode
 from queueing.redis_desk import RedisDesk, text_of
-from queueing.retry import Ack, Bury, Release, Scope
+from queueing.retry import Ack, Bury, Hold, Move, Release, Scope
 from queueing.scripts import Script, mapped_errors
 from queueing.tasks import end
 
@@ -54,6 +54,7 @@ class RedisQueue(RedisDesk):
     queue_max:     messages that may wait before `enqueue` refuses.
     default_bot:   the bot of elements that name none.
     limits:        what may leave.
+    uncertain:     what becomes of messages that a dead process held, and that say nothing themselves.
     timeout:       seconds for which an answer of the server is awaited.
     name:          the list that is the front door; all other keys derive from it.
     """
@@ -70,6 +71,7 @@ class RedisQueue(RedisDesk):
         queue_max: int = 5_000_000,
         default_bot: str | None = None,
         limits: RateLimits = RateLimits(),  # noqa: B008  frozen
+        uncertain: Uncertain = Uncertain.RESEND,
         timeout: float = 5.0,
         name: str = "telegram_messages",
     ) -> None:
@@ -79,6 +81,7 @@ class RedisQueue(RedisDesk):
         self._queue_max = queue_max
         self._default_bot = default_bot or ""
         self._limits = limits
+        self._uncertain = uncertain
         self._timeout = timeout
         super().__init__(Keys(name), _limits_arg(limits))
         self.incarnation = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -229,8 +232,8 @@ class RedisQueue(RedisDesk):
 
     async def reap(self) -> Sequence[TakenOver]:
         args: list[str | bytes | int] = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5), self._limits_arg]
-        reply = await self._reap.run(self._patient, self._keys.front, args)
-        return [TakenOver(name.decode(), count) for name, count in zip(reply[::2], reply[1::2], strict=True)]
+        reply = await self._reap.run(self._patient, self._keys.front, [*args, self._uncertain])
+        return [TakenOver(reply[i].decode(), *reply[i + 1 : i + 3]) for i in range(0, len(reply), 3)]
 
     async def status(self, id: str) -> MessageStatus | None:
         with mapped_errors():
@@ -290,6 +293,10 @@ class RedisQueue(RedisDesk):
             await client.aclose()
 
 
+_ARGUMENTS = 5
+"""Of a settlement in lua/claim.lua, after verb, lane, token and time of writing; what a verb does not need is empty."""
+
+
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
@@ -310,18 +317,14 @@ def _settlement_args(settlement: Settlement) -> list[str]:
     written = "" if nothing else str(_ms(settlement.written or 0.0))
     match settlement.decision:
         case Ack(result):
-            return ["ack", lane, token, written, result or "", "", "", "", ""]
+            rest = ["ack", result or ""]
         case Release(delay, reason, error, counts, _, scope):
-            return [
-                "release",
-                lane,
-                token,
-                written,
-                str(_ms(delay)),
-                str(int(counts)),
-                scope,
-                reason or "",
-                _one_line(error),
-            ]
+            rest = ["release", str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
         case Bury(reason, error, _, scope):
-            return ["bury", lane, token, written, reason, _one_line(error), scope, "", ""]
+            rest = ["bury", reason, _one_line(error), scope]
+        case Hold(error, scope):
+            rest = ["hold", _one_line(error), scope]
+        case Move():
+            raise NotImplementedError
+    verb, *arguments = rest
+    return [verb, lane, token, written, *arguments, *[""] * (_ARGUMENTS - len(arguments))]

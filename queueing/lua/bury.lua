@@ -26,6 +26,7 @@ local function bury_unread(element, error)
   store_dead(id, { reason = 'malformed', error = error, element = without_tokens(element) })
 end
 
+-- → the message
 local function bury_head(lane, priority, status_ttl, reason, error)
   local _, _, _, lines = tries(priority, lane)
   local message = remove_head(priority, lane)
@@ -37,6 +38,7 @@ local function bury_head(lane, priority, status_ttl, reason, error)
   if message.tracked then
     set_status(message.id, status_ttl, 'status', 'dead', 'error', error)
   end
+  return message
 end
 
 local function bury(lane, priority, status_ttl, reason, error)

@@ -7,13 +7,14 @@
 --       11 number of tokens held, then those tokens, then nine for each settlement: verb, lane, token, ms from the grant
 --         to the writing or '' if nothing was written, and (padded with '')
 --         ack, result  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
+--         hold, error, scope
 -- Returns { grants, stale tokens, lost tokens, reason and error of each that was buried, ms until something is due or -1,
 --           elements at the doors, tokens whose burial became a release }
 --       a grant: { lane, token, attempts, takeovers, entry }
 --
 -- The same call number again returns the same grants and settles nothing twice: a reply lost on the way costs nothing.
 -- allow-oom: a full server must be able to drain.
--- include: keys, status, dedup, limits, outage, lane, ack, release, bury, presence, element, drain, grant
+-- include: keys, status, dedup, limits, outage, lane, ack, release, bury, hold, presence, element, drain, grant
 
 local process, call = ARGV[1], tonumber(ARGV[2])
 local lease_ms, heartbeat_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -38,6 +39,8 @@ local function settle_one(verb, lane, lease, a, b, c, d, e)
     ack(lane, priority, status_ttl, a)
   elseif verb == 'release' then
     release(lane, lease, tonumber(a), tonumber(b), c, d, e)
+  elseif verb == 'hold' then
+    hold(lane, priority, a, b)
   elseif c == 'receiver' and note_failure(bot_of_lane(lane), lane) then
     -- Its attempts ran out in an outage: that is not its fault.
     kept[#kept + 1] = lease.token

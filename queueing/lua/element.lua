@@ -79,6 +79,14 @@ local function without_token(element, fields, bot)
   return (string.gsub(element, '"' .. string.gsub(fields.bot_token, '%-', '%%-') .. '"', '"' .. bot .. '"'))
 end
 
+-- What an entry says before its element, see lane.lua.
+local function flags_of(fields)
+  local flags = fields.track == true and 't' or ''
+  if fields.uncertain == 'hold' then flags = flags .. 'h' end
+  if fields.uncertain == 'resend' then flags = flags .. 'r' end
+  return flags == '' and '-' or flags
+end
+
 -- What an element asks for: { bot, chat, lane, id, priority, tracked, ttl, send_at (both ms), dedup_key, accepted (ms,
 -- if it was looked at before), element without token }; or nil and what is wrong.
 local function read(element, default_bot)
@@ -98,7 +106,7 @@ local function read(element, default_bot)
     priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n',
     tracked = fields.track == true,
     ttl = given(fields.ttl) and fields.ttl * 1000, send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
-    dedup_key = given(fields.dedup_key),
+    dedup_key = given(fields.dedup_key), flags = flags_of(fields),
     accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, now)) or nil,
     element = without_token(element, fields, bot),
   }
@@ -113,5 +121,5 @@ end
 
 local function entry_of(m, accepted)
   local expires = m.ttl and string.format(' %.0f', accepted + m.ttl) or ''
-  return string.format('%s %s %.0f%s\n', m.id, m.tracked and 't' or '-', accepted, expires) .. m.element
+  return string.format('%s %s %.0f%s\n', m.id, m.flags, accepted, expires) .. m.element
 end

@@ -1,16 +1,18 @@
 -- A lane: for each priority a list of entries, whose head stays where it is until it is settled. A lane with entries is
 -- in exactly one of: its bot's `ready` sets, DUE, or a process's `held` hash; an empty one is in none.
--- An entry: "id track accepted\n" and the element, or "id track accepted expires\n". track: t or -; times: ms.
+-- An entry: "id flags accepted\n" and the element, or "id flags accepted expires\n". Times: ms. flags: - or any of
+-- t (tracked), h (held in doubt), r (sent again in doubt).
 
 -- A lane that was empty counts as served this long ago: it goes before the busy ones, but not before those that have
 -- waited for longer than this, so that a stream of new lanes starves nobody.
 local FRESH_MS = 60000
 
 local function parse(entry)
-  local id, track, accepted, expires, at = string.match(entry, '^(%S+) (%S) (%d+) ?(%d*)\n()')
+  local id, flags, accepted, expires, at = string.match(entry, '^(%S+) (%S+) (%d+) ?(%d*)\n()')
+  local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
   return {
-    id = id, tracked = track == 't', accepted = tonumber(accepted), expires = tonumber(expires),
-    element = string.sub(entry, at),
+    id = id, tracked = has('t'), held = has('h'), resent = has('r'),
+    accepted = tonumber(accepted), expires = tonumber(expires), element = string.sub(entry, at),
   }
 end
 

@@ -3,33 +3,45 @@
 -- knows: they are uncertain, and stand at the head of their lanes again.
 --
 -- KEYS  1 front door
--- ARGV  1 lease, ms   2 heartbeat, ms   3 limits, see limits.lua
--- Returns { incarnation, messages taken back, incarnation, … } of at most ten processes
--- include: keys, status, limits, outage, lane, presence
+-- ARGV  1 lease, ms   2 heartbeat, ms   3 limits, see limits.lua   4 what is done in doubt: resend or hold
+-- Returns { incarnation, messages taken back, those of them that are held, incarnation, … } of at most ten processes
+-- include: keys, status, limits, outage, lane, bury, hold, bell, presence
 
 read_limits(ARGV[3])
 forgive_silence(tonumber(ARGV[1]), tonumber(ARGV[2]))
 
+local ERROR = 'the process that held it was not heard any more; it may have been sent'
+
+-- → whether it is held
+local function take_over(lane, lease)
+  local priority = lease.priority
+  local message = head(priority, lane)
+  local is_held = is_to_be_held(message, ARGV[4])
+  if is_held then
+    hold_head(lane, priority, ERROR)
+  else
+    local attempts = note_try(priority, lane, { taken_over = 1, reason = 'taken_over', error = ERROR })
+    if message.tracked then
+      set_status(message.id, OPEN_STATUS_MS, 'status', 'retrying', 'attempts', attempts, 'error', ERROR)
+    end
+  end
+  end_probe(bot_of_lane(lane), lane)
+  place(lane, now - FRESH_MS)
+  return is_held
+end
+
 local reaped = {}
 for _, process in ipairs(redis.call('ZRANGEBYSCORE', PROCESSES, '-inf', now, 'LIMIT', 0, 10)) do
-  local recovered = 0
+  local recovered, held = 0, 0
   for lane, lease in pairs(leases_of(redis.call('HGETALL', held_key(process)))) do
-    local error = 'the process that held it was not heard any more; it may have been sent'
-    local attempts = note_try(lease.priority, lane, { taken_over = 1, reason = 'taken_over', error = error })
-    local message = head(lease.priority, lane)
-    if message.tracked then
-      set_status(message.id, OPEN_STATUS_MS, 'status', 'retrying', 'attempts', attempts, 'error', error)
-    end
-    end_probe(bot_of_lane(lane), lane)
-    place(lane, now - FRESH_MS)
     recovered = recovered + 1
+    if take_over(lane, lease) then held = held + 1 end
   end
   forget(process)
-  reaped[#reaped + 1] = process
-  reaped[#reaped + 1] = recovered
+  for _, value in ipairs({ process, recovered, held }) do reaped[#reaped + 1] = value end
   if recovered > 0 then
     count('uncertain', recovered)
-    if redis.call('SPOP', IDLE) and redis.call('LLEN', FRONT) == 0 then redis.call('RPUSH', FRONT, BELL) end
+    ring()
   end
 end
 write_counts()

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queueing.message import Uncertain
 from queueing.retry import (
     Ack,
     Bury,
     Decision,
+    Hold,
     Outcome,
     Rejected,
     Release,
@@ -51,3 +53,22 @@ def test_a_message_may_have_its_own_number_of_attempts() -> None:
 def test_backoff_doubles_up_to_its_cap_with_jitter(attempts: int) -> None:
     ceiling = min(300.0, 1.0 * 2.0 ** min(attempts - 1, 60))
     assert ceiling / 2 <= RetryPolicy().delay(attempts) <= ceiling
+
+
+@pytest.mark.parametrize(
+    ("own", "default", "held"),
+    [
+        (None, Uncertain.RESEND, False),
+        (None, Uncertain.HOLD, True),
+        (Uncertain.HOLD, Uncertain.RESEND, True),
+        (Uncertain.RESEND, Uncertain.HOLD, False),
+    ],
+)
+def test_in_doubt_a_message_is_held_if_it_or_the_policy_says_so(
+    own: Uncertain | None, default: Uncertain, held: bool
+) -> None:
+    policy = RetryPolicy(uncertain=default)
+    doubt = RetryLater("no answer", "no_answer", uncertain=True)
+    assert isinstance(decide(doubt, attempts=0, policy=policy, uncertain=own), Hold) is held
+    certain = RetryLater("refused", "network")
+    assert isinstance(decide(certain, attempts=0, policy=policy, uncertain=own), Release)
