@@ -2,7 +2,7 @@
 
 import logging
 
-from queueing.events import Available, Buried, Event, Fenced, Reaped, Released, Trimmed, Unavailable
+from queueing.events import Available, Buried, ClockJumped, Event, Fenced, Reaped, Released, Trimmed, Unavailable
 
 _logger = logging.getLogger(__name__)
 
@@ -24,6 +24,10 @@ class Journal:
                 _logger.warning("message %s is now a dead letter: %s (%s)", message.id, error, reason)
             case Reaped(incarnation, recovered):
                 _logger.warning("process %s is presumed dead; %d of its messages go to others", incarnation, recovered)
+            case ClockJumped(seconds):
+                _logger.warning(
+                    "the clock of the queue's server was set by %+.1f s; the queue goes on as before", seconds
+                )
             case Trimmed(dropped):
                 _logger.warning("%d dead letters are dropped: there were too many, or they were too old", dropped)
             case Fenced(message):

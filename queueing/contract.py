@@ -53,6 +53,8 @@ class Claim:
     next_due: seconds until a waiting lane can be looked at again; None: nothing is waiting for a time.
     more:    the front door holds more than one call takes: call again soon.
     kept:    tokens of settlements that buried a message which stays after all, because there is an outage.
+    jumped:  seconds by which the server's clock turned out to have been set, forward or (negative) back, since the last
+             call; nothing in the queue moved with it.
     limited: how often something had to wait in this call, by the limit: `chat`, `group` or `bot`.
     """
 
@@ -63,6 +65,7 @@ class Claim:
     next_due: float | None = None
     more: bool = False
     kept: Sequence[str] = ()
+    jumped: float = 0.0
     limited: Mapping[str, int] = field(default_factory=dict)
 
 

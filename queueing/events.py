@@ -68,6 +68,13 @@ class Limited:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockJumped:
+    """The server's clock was set by `seconds`, forward or (negative) back. Nothing in the queue moved with it."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Trimmed:
     """`dropped` dead letters are gone: there were too many, or they were too old."""
 
@@ -111,6 +118,7 @@ Event = (
     | Buried
     | Reaped
     | Limited
+    | ClockJumped
     | Trimmed
     | Fenced
     | Crashed

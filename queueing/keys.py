@@ -21,7 +21,8 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:floods:BOT       | hash   | lane → the deadline of a 429 of the last second                        | yes: 1 s  |
 | {Q}:failing:BOT      | hash   | lanes whose sends failed since anything got through                    | yes: 60 s |
 | {Q}:outages          | hash   | bot → "level next-probe"; "BOT probe" → the lane that probes           | no        |
-| {Q}:held:PROCESS     | hash   | lane → "token call P granted" of each lease; #call, #about, #sent      | no        |
+| {Q}:held:PROCESS     | hash   | lane → "token call P granted" of each lease; #call, #about, #sent,     | no        |
+|                      |        | #clock; #alone: the lane that it has, or is to have, all by itself     |           |
 | {Q}:processes        | zset   | incarnations, by the time at which they are presumed dead              | no        |
 | {Q}:idle             | set    | incarnations that wait for work                                        | no        |
 | {Q}:tries            | hash   | "P BOT:CHAT" → what was tried with the head so far                     | no        |
@@ -31,13 +32,15 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:tokens:new       | hash   | bot → newest token that came with a message and may work               | no        |
 | {Q}:totals           | hash   | laned:P, sent, dead, uncertain, expired, cancelled, deduplicated,      | no        |
 |                      |        | replayed, dropped, dead_dropped: counts; ids, fence: sequences         |           |
+| {Q}:clock            | hash   | skew, seen, wall: how queue time goes on when the clock is set         | no        |
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
 | {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |
 | {Q}:op:ID            | string | an enqueue, redrive, drop or trim that was done: again it does nothing | yes: 60 s |
 
-All times are milliseconds of the server's clock. Once a message ended, its status is kept for STATUS_TTL. A process's
-`held` hash goes with the process: `leave` and `reap` delete it. A lane with entries is in exactly one of its bot's
-`ready` sets, `due`, or a `held` hash; an empty one has no key, and is in none.
+All times are milliseconds of the server's clock; those that end something are in queue time, which its jumps do not
+move (lua/clock.lua). Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the
+process: `leave` and `reap` delete it. A lane with entries is in exactly one of its bot's `ready` sets, `due`, or a
+`held` hash; an empty one has no key, and is in none.
 """
 
 from dataclasses import dataclass
@@ -71,6 +74,10 @@ class Keys:
     @property
     def new_tokens(self) -> str:
         return self._named("tokens:new")
+
+    @property
+    def clock(self) -> str:
+        return self._named("clock")
 
     @property
     def paused(self) -> str:

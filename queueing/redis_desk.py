@@ -119,8 +119,10 @@ class RedisDesk:
     async def paused(self, limit: int = 1000) -> Sequence[Pause]:
         found: list[Pause] = []
         with mapped_errors():
+            skew: Any = await self._patient.hget(self._keys.clock, "skew")
+            ahead = int(skew or 0) / 1000
             async for scope, kept in self._patient.hscan_iter(self._keys.paused, count=1000):
-                pause = _pause(text_of(scope), text_of(kept))
+                pause = _pause(text_of(scope), text_of(kept), ahead)
                 if pause.until is None or pause.until > time.time():
                     found.append(pause)
                 if len(found) == limit:
@@ -158,7 +160,8 @@ def _scope(bot: str | None, chat: str | None) -> str:
     return bot if chat is None else f"{bot}:{chat}"
 
 
-def _pause(field: str, kept: str) -> Pause:
+def _pause(field: str, kept: str, ahead: float) -> Pause:
+    """ahead: seconds by which queue time, in which pauses end, is ahead of the server's clock."""
     by_hand = field.startswith("hand ")
     scope = field.removeprefix("hand ")
     bot, colon, chat = scope.partition(":")
@@ -168,7 +171,7 @@ def _pause(field: str, kept: str) -> Pause:
         chat=chat if colon else None,
         reason=reason,
         since=int(at) / 1000 if by_hand else None,
-        until=None if by_hand else int(at) / 1000,
+        until=None if by_hand else int(at) / 1000 - ahead,
     )
 
 

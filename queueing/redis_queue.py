@@ -170,6 +170,7 @@ class RedisQueue(RedisDesk):
             next_due=None if reply[4] < 0 else reply[4] / 1000,
             more=reply[5] > 0 or bool(self._unreadable),
             kept=[token.decode() for token in reply[6]],
+            jumped=reply[7] / 1000,
         )
 
     def _claim_args(self, call: int, want: int, held: Sequence[Lease]) -> list[str | bytes | int]:
@@ -184,6 +185,7 @@ class RedisQueue(RedisDesk):
             self._about,
             _ms(self._status_ttl),
             self._limits_arg,
+            _ms(self.clock()),
             len(held),
             *(lease.token for lease in held),
         ]
@@ -232,7 +234,9 @@ class RedisQueue(RedisDesk):
 
     async def reap(self) -> Sequence[TakenOver]:
         args: list[str | bytes | int] = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5), self._limits_arg]
-        reply = await self._reap.run(self._patient, self._keys.front, [*args, self._uncertain])
+        reply = await self._reap.run(
+            self._patient, self._keys.front, [*args, self._uncertain, self.incarnation, _ms(self.clock())]
+        )
         return [TakenOver(reply[i].decode(), *reply[i + 1 : i + 3]) for i in range(0, len(reply), 3)]
 
     async def status(self, id: str) -> MessageStatus | None:
@@ -256,7 +260,7 @@ class RedisQueue(RedisDesk):
     async def stats(self) -> QueueStats:
         reply = await self._stats.run(self._patient, self._keys.front, [_STATS_SAMPLE])
         doors, laned, waiting, dead, oldest, sent, now, known, scheduled = reply
-        processes = [self._process(now, *known[i : i + 3]) for i in range(0, len(known), 3)]
+        processes = [self._process(*known[i : i + 3]) for i in range(0, len(known), 3)]
         inflight = sum(process.inflight for process in processes)
         return QueueStats(
             ready=doors + max(0, laned - waiting - inflight),
@@ -269,7 +273,7 @@ class RedisQueue(RedisDesk):
             processes=processes,
         )
 
-    def _process(self, now: int, name: bytes, deadline: bytes, held: Sequence[bytes]) -> ProcessStats:
+    def _process(self, name: bytes, deadline: int, held: Sequence[bytes]) -> ProcessStats:
         fields = dict(zip(held[::2], held[1::2], strict=True))
         about = json.loads(fields.get(b"#about", b"{}"))
         return ProcessStats(
@@ -278,7 +282,7 @@ class RedisQueue(RedisDesk):
             workers=about.get("workers", 0),
             inflight=sum(not field.startswith(b"#") for field in fields),
             sent=int(fields.get(b"#sent", 0)),
-            seen=max(0.0, (now - int(deadline)) / 1000 + self._lease_seconds),
+            seen=max(0.0, self._lease_seconds - deadline / 1000),
         )
 
     async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:

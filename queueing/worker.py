@@ -13,6 +13,7 @@ from queueing.events import (
     Available,
     Buried,
     Claimed,
+    ClockJumped,
     Crashed,
     Event,
     Fenced,
@@ -171,6 +172,8 @@ class Worker:
             self._tell(_fate(done, stale=token in stale, kept=token in kept))
         for reason, error in claim.buried:
             self._tell(Buried(None, reason, error))
+        if claim.jumped:
+            self._tell(ClockJumped(claim.jumped))
         for scope, times in claim.limited.items():
             self._tell(Limited(scope, times))
         self._lost.update(claim.lost)

@@ -2,7 +2,7 @@
 local function ack(lane, priority, status_ttl, result)
   local message = remove_head(priority, lane)
   if message.tracked then
-    set_status(message.id, status_ttl, 'status', 'sent', 'sent_at', now, 'result', result)
+    set_status(message.id, status_ttl, 'status', 'sent', 'sent_at', wall, 'result', result)
   end
   note_answer(bot_of_lane(lane))
   count('sent', 1)

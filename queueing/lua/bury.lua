@@ -15,9 +15,9 @@ local function store_dead(id, letter)
     number = number + 1
     id = first .. '~' .. number
   end
-  letter.died_at = now
+  letter.died_at = wall
   redis.call('HSET', DEAD, id, cjson.encode(letter))
-  redis.call('ZADD', DEAD_INDEX, now, id)
+  redis.call('ZADD', DEAD_INDEX, wall, id)
   count('dead', 1)
 end
 
@@ -31,7 +31,7 @@ local function bury_head(lane, priority, status_ttl, reason, error)
   local _, _, _, lines = tries(priority, lane)
   local message = remove_head(priority, lane)
   local bot, chat = string.match(lane, '^([^:]*):(.*)$')
-  lines = lines .. now .. '\t' .. reason .. '\t' .. error .. '\n'
+  lines = lines .. wall .. '\t' .. reason .. '\t' .. error .. '\n'
   store_dead(message.id, {
     reason = reason, error = error, element = message.element, bot = bot, chat = chat, history = lines,
   })

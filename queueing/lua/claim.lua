@@ -4,22 +4,22 @@
 -- KEYS  1 front door
 -- ARGV  1 incarnation   2 call number   3 lease, ms   4 heartbeat, ms   5 messages wanted   6 elements to drain at most
 --       7 default bot or ''   8 about the process (JSON)   9 status TTL, ms   10 limits, see limits.lua
---       11 number of tokens held, then those tokens, then nine for each settlement: verb, lane, token, ms from the grant
+--       11 the process's own clock, ms   12 number of tokens held, then those tokens, then nine for each settlement: verb, lane, token, ms from the grant
 --         to the writing or '' if nothing was written, and (padded with '')
 --         ack, result  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
 --         hold, error, scope
 -- Returns { grants, stale tokens, lost tokens, reason and error of each that was buried, ms until something is due or -1,
---           elements at the doors, tokens whose burial became a release }
+--           elements at the doors, tokens whose burial became a release, ms by which the clock jumped }
 --       a grant: { lane, token, attempts, takeovers, entry }
 --
 -- The same call number again returns the same grants and settles nothing twice: a reply lost on the way costs nothing.
 -- allow-oom: a full server must be able to drain.
--- include: keys, status, dedup, limits, outage, lane, ack, release, bury, hold, presence, element, drain, grant
+-- include: keys, clock, status, dedup, limits, outage, lane, ack, release, bury, hold, presence, element, drain, grant
 
 local process, call = ARGV[1], tonumber(ARGV[2])
 local lease_ms, heartbeat_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 local want, drain_most, default_bot, about = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local status_ttl, held_count = tonumber(ARGV[9]), tonumber(ARGV[11])
+local status_ttl, held_count = tonumber(ARGV[9]), tonumber(ARGV[12])
 local HELD = held_key(process)
 read_limits(ARGV[10])
 
@@ -28,6 +28,7 @@ local leases = leases_of(held)
 local last_call = tonumber(redis.call('HGET', HELD, '#call') or 0)
 if call < last_call then return redis.error_reply('OUTDATED a later call was already answered') end
 
+local jumped = keep_time(HELD, tonumber(ARGV[11]))
 forgive_silence(lease_ms, heartbeat_ms)
 redis.call('ZADD', PROCESSES, now + lease_ms, process)
 
@@ -121,9 +122,9 @@ if call == last_call then
     if lease.call == call then grants[#grants + 1] = granted(lane, lease.priority, lease.token) end
   end
 else
-  redis.call('HSET', HELD, '#call', call, '#about', about)
-  stale = settle(12 + held_count)
-  lost = reconcile(12)
+  redis.call('HSET', HELD, '#call', call, '#about', about, '#clock', clock_mark(ARGV[11]))
+  stale = settle(13 + held_count)
+  lost = reconcile(13)
   buried = drain(drain_most, default_bot)
   promote()
   grants, again = grant(want, want + held_count, leases, HELD, call, status_ttl, buried)
@@ -131,4 +132,4 @@ else
   write_counts()
 end
 
-return { grants, stale, lost, buried, again and 0 or next_due(), at_the_doors(), kept }
+return { grants, stale, lost, buried, again and 0 or next_due(), at_the_doors(), kept, jumped }

@@ -15,22 +15,22 @@ local function put_into_lane(element, default_bot, from)
   if not m then return wrong end
   if is_second(m) then return end
   if m.tracked and redis.call('EXISTS', status_key(m.id)) == 0 then
-    open_status(m.id, m.send_at, 'created_at', now, 'bot', m.bot, 'chat', m.chat)
+    open_status(m.id, m.send_at, 'created_at', wall, 'bot', m.bot, 'chat', m.chat)
   end
-  if m.send_at > now then
+  if m.send_at > wall then
     -- The number keeps what is due at the same time in its order, and what is pushed twice apart.
     local number = redis.call('HINCRBY', TOTALS, 'ids', 1)
     redis.call('ZADD', SCHEDULED, m.send_at, string.format('%016d ', number) .. marked(m))
   elseif m.priority == 'b' and from ~= BULK then
     redis.call('RPUSH', BULK, marked(m))
   else
-    push(m.lane, m.priority, entry_of(m, math.max(m.accepted or now, m.send_at)))
+    push(m.lane, m.priority, entry_of(m, math.max(m.accepted or wall, m.send_at)))
   end
 end
 
 -- What is due comes to the same place as what is new, at most 100 a call.
 local function take_scheduled(default_bot)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, 100)) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', wall, 'LIMIT', 0, 100)) do
     redis.call('ZREM', SCHEDULED, member)
     put_into_lane(string.sub(member, 18), default_bot, SCHEDULED)
   end

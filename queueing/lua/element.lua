@@ -66,7 +66,7 @@ local function wrong_of(fields)
   if ttl and not (type(ttl) == 'number' and ttl > 0 and ttl * 1000 <= YEAR_MS) then
     return 'ttl must be seconds, more than 0 and at most 366 days'
   end
-  if send_at and not (type(send_at) == 'number' and send_at >= 0 and send_at * 1000 <= now + YEAR_MS) then
+  if send_at and not (type(send_at) == 'number' and send_at >= 0 and send_at * 1000 <= wall + YEAR_MS) then
     return 'send_at must be Unix seconds, at most 366 days ahead'
   end
   if key and not text_up_to(key, 256) then return 'dedup_key must be a string of 1 to 256 bytes' end
@@ -107,14 +107,14 @@ local function read(element, default_bot)
     tracked = fields.track == true,
     ttl = given(fields.ttl) and fields.ttl * 1000, send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
     dedup_key = given(fields.dedup_key), flags = flags_of(fields),
-    accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, now)) or nil,
+    accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, wall)) or nil,
     element = without_token(element, fields, bot),
   }
 end
 
 -- Its element, that says what was found at the first look, for whoever looks next.
 local function marked(m)
-  local marks = (m.accepted and '' or string.format('"accepted":%.0f,', now))
+  local marks = (m.accepted and '' or string.format('"accepted":%.0f,', wall))
     .. (m.id_is_new and '"id":"' .. m.id .. '",' or '')
   return '{' .. marks .. string.sub(m.element, 2)
 end

@@ -27,8 +27,8 @@ for i = first, #ARGV, 8 do
   tracked = tracked ~= ''
   local known = tracked and redis.call('EXISTS', status_key(id)) == 1
   if not known and (key == '' or claim_dedup_key(bot, key, id)) then
-    if tracked then open_status(id, tonumber(send_at), 'created_at', now, 'bot', bot, 'chat', chat) end
-    table.insert(doors[door], string.format('{"accepted":%.0f,', now) .. string.sub(element, 2))
+    if tracked then open_status(id, tonumber(send_at), 'created_at', wall, 'bot', bot, 'chat', chat) end
+    table.insert(doors[door], string.format('{"accepted":%.0f,', wall) .. string.sub(element, 2))
   end
 end
 local function put(key, elements)

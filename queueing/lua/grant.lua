@@ -82,7 +82,7 @@ local POISON = 3 -- times that the process that held it was presumed dead
 -- Why a head is not to be sent any more: cancelled, expired, poison; nil if it is.
 local function ended(message, takeovers)
   if message.tracked and redis.call('HGET', status_key(message.id), 'status') == 'cancelled' then return 'cancelled' end
-  if message.expires and message.expires <= now then return 'expired' end
+  if message.expires and message.expires <= wall then return 'expired' end
   return takeovers >= POISON and 'poison'
 end
 
@@ -166,7 +166,8 @@ local function next_due()
   local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
   local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
   local scheduled = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
-  local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER), tonumber(scheduled or FOR_EVER))
+  local due = scheduled and tonumber(scheduled) + skew
+  local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER), due or FOR_EVER)
   return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
 end
 

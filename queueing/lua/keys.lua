@@ -19,6 +19,7 @@ local DEAD_INDEX = P .. 'dead:index'
 local TOKENS = P .. 'tokens'
 local NEW_TOKENS = P .. 'tokens:new'
 local TOTALS = P .. 'totals'
+local CLOCK = P .. 'clock'
 
 -- priority: i, n or b. A lane is "bot:chat".
 local function list_key(priority, lane) return P .. 'lane:' .. priority .. ':' .. lane end
@@ -37,8 +38,12 @@ local PRIORITIES = { 'i', 'n', 'b' }
 local BELL = 'telequeue:bell'
 
 local clock = redis.call('TIME')
--- Milliseconds since 1970 by the server's clock, the only one that all processes share.
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- Milliseconds since 1970 by the server's clock: what people mean by a time.
+local wall = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- The same without the jumps of that clock, which all processes share: it never goes back. See clock.lua.
+local kept_clock = redis.call('HMGET', CLOCK, 'skew', 'seen')
+local skew, seen = tonumber(kept_clock[1] or 0), tonumber(kept_clock[2] or 0)
+local now = math.max(wall + skew, seen)
 
 local function bot_of_lane(lane) return string.match(lane, '^([^:]*):') end
 

@@ -36,13 +36,13 @@ end
 -- try: { counts, taken_over, till, reason, error }. Returns the attempts so far.
 local function note_try(priority, lane, try)
   local attempts, takeovers, _, lines = tries(priority, lane)
-  lines = lines .. now .. '\t' .. try.reason .. '\t' .. try.error .. '\n'
+  lines = lines .. wall .. '\t' .. try.reason .. '\t' .. try.error .. '\n'
   while #lines > TRIES_KEPT and string.find(lines, '\n.') do
     lines = string.sub(lines, string.find(lines, '\n', 1, true) + 1)
   end
   attempts, takeovers = attempts + (try.counts or 0), takeovers + (try.taken_over or 0)
   -- One that expires first holds its lane no longer than that.
-  local till = math.min(try.till or 0, head(priority, lane).expires or math.huge)
+  local till = math.min(try.till or 0, (head(priority, lane).expires or math.huge) + skew)
   local line = string.format('%d %d %.0f\n', attempts, takeovers, till)
   redis.call('HSET', TRIES, priority .. ' ' .. lane, line .. lines)
   any_tried = true

@@ -5,4 +5,4 @@
 -- ARGV  1 scope: "bot", "bot:chat" or *   2 reason, a line
 -- include: keys
 
-redis.call('HSET', PAUSED, 'hand ' .. ARGV[1], string.format('%.0f %s', now, ARGV[2]))
+redis.call('HSET', PAUSED, 'hand ' .. ARGV[1], string.format('%.0f %s', wall, ARGV[2]))

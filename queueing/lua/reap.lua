@@ -4,10 +4,12 @@
 --
 -- KEYS  1 front door
 -- ARGV  1 lease, ms   2 heartbeat, ms   3 limits, see limits.lua   4 what is done in doubt: resend or hold
+--       5 incarnation of the process that asks   6 its own clock, ms
 -- Returns { incarnation, messages taken back, those of them that are held, incarnation, … } of at most ten processes
--- include: keys, status, limits, outage, lane, bury, hold, bell, presence
+-- include: keys, clock, status, limits, outage, lane, bury, hold, bell, presence
 
 read_limits(ARGV[3])
+keep_time(held_key(ARGV[5]), tonumber(ARGV[6]))
 forgive_silence(tonumber(ARGV[1]), tonumber(ARGV[2]))
 
 local ERROR = 'the process that held it was not heard any more; it may have been sent'

@@ -32,12 +32,12 @@ local function redrive(id, letter)
   m.id = id
   local lane = letter.bot .. ':' .. letter.chat
   if m.tracked then
-    redis.call('HSETNX', status_key(id), 'created_at', now)
+    redis.call('HSETNX', status_key(id), 'created_at', wall)
     redis.call('HDEL', status_key(id), 'error', 'attempts')
     set_status(id, OPEN_STATUS_MS, 'status', 'pending', 'bot', letter.bot, 'chat', letter.chat)
   end
   local to = to_head and push_head or push
-  to(lane, m.priority, entry_of(m, now))
+  to(lane, m.priority, entry_of(m, wall))
 end
 
 local first, last, step = 4, #ARGV, 1

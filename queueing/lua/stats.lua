@@ -4,7 +4,7 @@
 -- KEYS  1 front door
 -- ARGV  1 sample
 -- Returns { at the doors, in lanes, waiting for a time, dead, accepted of the oldest in ms or -1, sent ever, now,
---           { incarnation, deadline ms, { its held hash } … }, scheduled }
+--           { incarnation, ms until it is presumed dead, { its held hash } … }, scheduled }
 -- include: keys, limits, lane
 
 local sample = tonumber(ARGV[1])
@@ -45,7 +45,7 @@ local processes = {}
 local known = redis.call('ZRANGE', PROCESSES, 0, -1, 'WITHSCORES')
 for i = 1, #known, 2 do
   processes[#processes + 1] = known[i]
-  processes[#processes + 1] = known[i + 1]
+  processes[#processes + 1] = known[i + 1] - now
   processes[#processes + 1] = redis.call('HGETALL', held_key(known[i]))
 end
 
@@ -61,7 +61,7 @@ return {
   redis.call('ZCARD', DEAD_INDEX),
   oldest,
   tonumber(redis.call('HGET', TOTALS, 'sent') or 0),
-  now,
+  wall,
   processes,
   redis.call('ZCARD', SCHEDULED),
 }

@@ -9,7 +9,7 @@
 local kept, age_ms, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local done = redis.call('GET', operation_key(ARGV[4]))
 if done then return tonumber(done) end
-local old = redis.call('ZCOUNT', DEAD_INDEX, '-inf', '(' .. now - age_ms)
+local old = redis.call('ZCOUNT', DEAD_INDEX, '-inf', '(' .. wall - age_ms)
 local excess = redis.call('ZCARD', DEAD_INDEX) - kept
 local many = math.min(most, math.max(old, excess))
 if many <= 0 then return 0 end

@@ -77,6 +77,7 @@ end
 local function answer(reason, till, more)
   till = till + ahead * math.max(spacing(limit_of_chat(lane)), spacing(LIMITS.bot))
   if till <= now or till >= FOR_EVER then till = -1 end
+  if till >= 0 then till = till - skew end
   return { reason, math.ceil(till), ahead, more and 1 or 0 }
 end
 
@@ -91,7 +92,7 @@ if priority then
   return answer(reason, till, more)
 end
 ahead, bytes = 0, 0
-if send_at and tonumber(send_at) > now then return answer('schedule', tonumber(send_at)) end
+if send_at and tonumber(send_at) > wall then return answer('schedule', tonumber(send_at) + skew) end
 local pattern = '"id"%s*:%s*"' .. literal .. '"'
 local found = find(HANDOFF, pattern) or find(FRONT, pattern) or find(BULK, pattern)
 return answer('door', now, not found and is_over())
