@@ -14,6 +14,7 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:scheduled        | zset   | "number element" of messages for later, by the time they are due       | no        |
 | {Q}:bots             | zset   | bots with ready lanes, by the time of their last turn                  | no        |
 | {Q}:bots:due         | zset   | bots that wait, by the time at which they are looked at again          | no        |
+| {Q}:bots:served      | zset   | bots by the time of their last grant, if it was within the last minute | yes: 60 s |
 | {Q}:log:SCOPE        | zset   | tokens of what left of "bot:BOT" or "chat:BOT:CHAT", by when: a log    | yes       |
 | {Q}:pace             | hash   | bot → the time of its next slot                                        | no        |
 | {Q}:paused           | hash   | lane, bot or * → "until reason"; "hand SCOPE" → "since reason": by     | no        |

@@ -171,6 +171,7 @@ class RedisQueue(RedisDesk):
             more=reply[5] > 0 or bool(self._unreadable),
             kept=[token.decode() for token in reply[6]],
             jumped=reply[7] / 1000,
+            limited={scope: times for scope, times in zip(_LIMITED, reply[8:], strict=True) if times},
         )
 
     def _claim_args(self, call: int, want: int, held: Sequence[Lease]) -> list[str | bytes | int]:
@@ -296,6 +297,9 @@ class RedisQueue(RedisDesk):
         for client in (self._redis, self._patient, self._bell):
             await client.aclose()
 
+
+_LIMITED = ("chat", "group", "bot")
+"""The limits in the order in which lua/claim.lua counts refusals."""
 
 _ARGUMENTS = 5
 """Of a settlement in lua/claim.lua, after verb, lane, token and time of writing; what a verb does not need is empty."""

@@ -48,11 +48,18 @@ class Server:
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0 and self._has_loaded(probe):
                     return
             assert self.process.poll() is None, "the server did not start"
             time.sleep(0.02)
         raise AssertionError("the server did not open its port")
+
+    @staticmethod
+    def _has_loaded(probe: socket.socket) -> bool:
+        """Its port is open while it still reads its data."""
+        probe.settimeout(5)
+        probe.sendall(b"PING\r\n")
+        return not probe.recv(64).startswith(b"-LOADING")
 
     def kill(self) -> None:
         assert self.process

@@ -9,7 +9,8 @@
 --         ack, result  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
 --         hold, error, scope
 -- Returns { grants, stale tokens, lost tokens, reason and error of each that was buried, ms until something is due or -1,
---           elements at the doors, tokens whose burial became a release, ms by which the clock jumped }
+--           elements at the doors, tokens whose burial became a release, ms by which the clock jumped,
+--           how often something had to wait for the limit of: a chat, a group, a bot }
 --       a grant: { lane, token, attempts, takeovers, entry }
 --
 -- The same call number again returns the same grants and settles nothing twice: a reply lost on the way costs nothing.
@@ -24,8 +25,9 @@ local HELD = held_key(process)
 read_limits(ARGV[10])
 
 local held = redis.call('HGETALL', HELD)
-local leases = leases_of(held)
-local last_call = tonumber(redis.call('HGET', HELD, '#call') or 0)
+local leases, about_us = leases_of(held)
+local alone = about_us['#alone']
+local last_call = tonumber(about_us['#call'] or 0)
 if call < last_call then return redis.error_reply('OUTDATED a later call was already answered') end
 
 local jumped = keep_time(HELD, tonumber(ARGV[11]))
@@ -62,6 +64,13 @@ local function note_departure(lane, lease, after)
   end
 end
 
+-- One that ran alone in this process does not any more.
+local function end_alone(lane)
+  if lane ~= alone then return end
+  redis.call('HDEL', HELD, '#alone')
+  alone = nil
+end
+
 -- A stale token changes nothing: the lease was taken over, or settled before.
 local function settle(first)
   local stale, done, sent = {}, {}, 0
@@ -72,6 +81,7 @@ local function settle(first)
       note_departure(lane, lease, ARGV[i + 3])
       settle_one(verb, lane, lease, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7], ARGV[i + 8])
       leases[lane] = nil
+      end_alone(lane)
       done[#done + 1] = lane
       if verb == 'ack' then sent = sent + 1 end
     else
@@ -93,6 +103,7 @@ local function reconcile(first)
       -- Its grant never reached the process: nothing was sent, so it is not uncertain.
       redis.call('HDEL', HELD, lane)
       leases[lane] = nil
+      end_alone(lane)
       take_back_departure(lane, bot_of_lane(lane), lease.token)
       end_probe(bot_of_lane(lane), lane)
       place(lane, now)
@@ -117,6 +128,16 @@ local function pass_the_bell(grants)
 end
 
 local grants, stale, lost, buried, again = {}, {}, {}, {}, false
+
+local function grant_up_to(most)
+  if most == 0 then return {}, false end
+  read_hand(leases, most + held_count)
+  if not alone then return grant(most, leases, HELD, call, status_ttl, buried) end
+  local only, may_take_more = grant_alone(alone, leases, HELD, call, status_ttl, buried)
+  if only or not may_take_more then return { only }, false end
+  return grant(most, leases, HELD, call, status_ttl, buried)
+end
+
 if call == last_call then
   for lane, lease in pairs(leases) do
     if lease.call == call then grants[#grants + 1] = granted(lane, lease.priority, lease.token) end
@@ -127,9 +148,10 @@ else
   lost = reconcile(13)
   buried = drain(drain_most, default_bot)
   promote()
-  grants, again = grant(want, want + held_count, leases, HELD, call, status_ttl, buried)
+  grants, again = grant_up_to(want)
   pass_the_bell(grants)
   write_counts()
 end
 
-return { grants, stale, lost, buried, again and 0 or next_due(), at_the_doors(), kept, jumped }
+return { grants, stale, lost, buried, again and 0 or next_due(), at_the_doors(), kept, jumped,
+  limited.chat, limited.group, limited.bot }

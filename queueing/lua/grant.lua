@@ -1,13 +1,16 @@
 -- grant: the one place where a message is admitted. Every limit is asked before anything is written.
 
 local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
-local BOT_SHARE = 0.5  -- of them for one bot, while others have something to send
+local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
+local OF_LATE_MS = 60000
+local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set aside for them
 local LOOKS = 50       -- lanes and messages that may be found not to be eligible after all, in one call
 
 -- What has become due goes back to its place, at most 100 of each kind a call.
 local function promote()
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', DUE, lane)
+    leave_ready(lane)
     place(lane, served_at(lane))
   end
   for _, bot in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
@@ -31,19 +34,33 @@ local function block(bot, free_at)
   blocked[bot] = true
 end
 
--- Who holds what: in_hand[bot] and in_hand.bulk.
-local function tally(leases)
-  local in_hand = { bulk = 0 }
-  for lane, lease in pairs(leases) do
-    local bot = bot_of_lane(lane)
-    in_hand[bot] = (in_hand[bot] or 0) + 1
-    if lease.priority == 'b' then in_hand.bulk = in_hand.bulk + 1 end
-  end
-  return in_hand
+-- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
+local hand = { all = {}, bulk = {}, bulk_of_all = 0 }
+
+local function take_in_hand(bot, priority)
+  hand.all[bot] = (hand.all[bot] or 0) + 1
+  if priority ~= 'b' then return end
+  hand.bulk[bot] = (hand.bulk[bot] or 0) + 1
+  hand.bulk_of_all = hand.bulk_of_all + 1
+end
+
+local function read_hand(leases, workers)
+  redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
+  hand.workers, hand.share = workers, workers * BOT_SHARE
+  for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
+end
+
+local function is_the_only_one(bot)
+  return redis.call('ZCARD', SERVED) == (redis.call('ZSCORE', SERVED, bot) and 1 or 0)
+end
+
+local function may_take_bulk(bot)
+  if hand.bulk_of_all >= hand.workers * BULK_SHARE then return false end
+  return (hand.bulk[bot] or 0) < hand.share * BULK_SHARE or is_the_only_one(bot)
 end
 
 -- The bot that was served longest ago, of those that may send; one that has its share only if no other can.
-local function choose_bot(in_hand, workers, passed)
+local function choose_bot(passed)
   local second
   for _, bot in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
     if not passed[bot] then
@@ -51,10 +68,10 @@ local function choose_bot(in_hand, workers, passed)
       local free_at = math.max(bot_free_at(bot), probe_at)
       if free_at > now then
         block(bot, free_at)
-      elseif (in_hand[bot] or 0) < workers * BOT_SHARE then
+      elseif (hand.all[bot] or 0) < hand.share then
         return bot
-      else
-        second = second or bot
+      elseif not second and is_the_only_one(bot) then
+        second = bot
       end
     end
   end
@@ -62,12 +79,15 @@ local function choose_bot(in_hand, workers, passed)
 end
 
 -- → lane and priority of the bot's next lane; nil if there is none that may be served now
-local function next_lane(bot, may_take_bulk, passed)
+local function next_lane(bot, passed)
   local more = false
   for _, priority in ipairs(PRIORITIES) do
-    if priority ~= 'b' or may_take_bulk then
+    if priority ~= 'b' or may_take_bulk(bot) then
       local lane = redis.call('ZPOPMIN', ready_key(priority, bot))[1]
-      if lane then return lane, priority end
+      if lane then
+        if any_tried then redis.call('ZREM', DUE, lane) end -- a retry of a higher priority may be due later
+        return lane, priority
+      end
     else
       more = redis.call('EXISTS', ready_key(priority, bot)) == 1
     end
@@ -77,7 +97,8 @@ local function next_lane(bot, may_take_bulk, passed)
   if not more then redis.call('ZREM', BOTS, bot) end
 end
 
-local POISON = 3 -- times that the process that held it was presumed dead
+local POISON = 3  -- times that the process that held it was presumed dead
+local SUSPECT = 2 -- times after which a message runs alone in its process: then it is known whose fault the next is
 
 -- Why a head is not to be sent any more: cancelled, expired, poison; nil if it is.
 local function ended(message, takeovers)
@@ -130,20 +151,47 @@ local function lease(grant, message, priority, bot, token, held_key_, call)
   local lane = grant[1]
   redis.call('HSET', held_key_, lane, string.format('%s %d %s %.0f', token, call, priority, now))
   redis.call('ZADD', BOTS, now, bot)
+  redis.call('ZADD', SERVED, now, bot)
+  redis.call('PEXPIRE', SERVED, OF_LATE_MS)
   count_departure(lane, bot, token)
   note_probe(bot, lane)
+  take_in_hand(bot, priority)
   grant[2] = token
   if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
   return grant
 end
 
+-- A suspect is set aside for this process, which takes nothing else until its hands are empty, and then that alone.
+local function set_aside(lane, held_key_) redis.call('HSET', held_key_, '#alone', lane) end
+
+-- → the grant of what was set aside, if it may leave now, and whether the process may take anything else
+local function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
+  if next(leases) then return nil, false end
+  local bot = bot_of_lane(lane)
+  local _, probe_at = outage_of(bot)
+  local free_at = math.max(bot_free_at(bot), probe_at)
+  if free_at > now and free_at <= now + ALONE_MS then
+    block(bot, free_at)
+    return nil, false
+  end
+  redis.call('HDEL', held_key_, '#alone')
+  local priority = place(lane, 0)
+  if free_at > now or not priority then return nil, true end
+  leave_ready(lane)
+  local _, found, message = clear_heads(lane, priority, LOOKS, status_ttl, buried)
+  if not found then return nil, true end
+  local is_suspect = found[4] >= SUSPECT
+  if is_suspect then set_aside(lane, held_key_) end
+  return lease(found, message, priority, bot, next_token(1), held_key_, call), not is_suspect
+end
+
 -- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
-local function grant(want, workers, leases, held_key_, call, status_ttl, buried)
-  local grants, in_hand, passed, looks = {}, tally(leases), { count = 0 }, 0
-  while #grants < want and looks < LOOKS do
-    local bot = choose_bot(in_hand, workers, passed)
+local function grant(want, leases, held_key_, call, status_ttl, buried)
+  local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
+  while #grants < want and looks < LOOKS and not is_alone do
+    local bot = choose_bot(passed)
     if not bot then break end
-    local lane, priority = next_lane(bot, in_hand.bulk < workers * BULK_SHARE, passed)
+    local lane, priority = next_lane(bot, passed)
     local free_at = lane and chat_free_at(lane)
     if lane and free_at > now then
       redis.call('ZADD', DUE, free_at, lane)
@@ -151,10 +199,10 @@ local function grant(want, workers, leases, held_key_, call, status_ttl, buried)
     elseif lane then
       local cleared, found, message = clear_heads(lane, priority, LOOKS - looks, status_ttl, buried)
       looks = looks + cleared
-      if found then
+      is_alone = found and found[4] >= SUSPECT
+      if is_alone then set_aside(lane, held_key_) end
+      if found and (not is_alone or (#grants == 0 and not next(leases))) then
         grants[#grants + 1] = lease(found, message, priority, bot, next_token(want - #grants), held_key_, call)
-        in_hand[bot] = (in_hand[bot] or 0) + 1
-        if priority == 'b' then in_hand.bulk = in_hand.bulk + 1 end
       end
     end
   end

@@ -64,7 +64,8 @@ local function make_ready(lane, priority, served)
   if not blocked[bot] then redis.call('ZADD', BOTS, 'NX', served, bot) end
 end
 
--- Puts a lane that is nowhere to where it belongs. served: when it had its turn last, ms.
+-- Puts a lane that is nowhere to where it belongs. served: when it had its turn last, ms. → the priority for which it is
+-- ready now; nil: for none. One whose retry has to wait may be ready for a lower priority, and is in DUE as well.
 local function place(lane, served)
   local first, earliest
   for _, priority in ipairs(PRIORITIES) do
@@ -78,12 +79,18 @@ local function place(lane, served)
     end
   end
   if not first and not earliest then return end
-  local free_at = math.max(chat_free_at(lane), first and 0 or earliest)
-  if free_at <= now then
+  local chat_free = chat_free_at(lane)
+  if first and chat_free <= now then
     make_ready(lane, first, served)
-  else
-    redis.call('ZADD', DUE, free_at, lane)
+    if earliest then redis.call('ZADD', DUE, earliest, lane) end
+    return first
   end
+  redis.call('ZADD', DUE, first and chat_free or math.max(chat_free, earliest), lane)
+end
+
+local function leave_ready(lane)
+  local bot = bot_of_lane(lane)
+  for _, priority in ipairs(PRIORITIES) do redis.call('ZREM', ready_key(priority, bot), lane) end
 end
 
 -- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.
@@ -98,7 +105,10 @@ local function upgrade(lane, priority)
     end
     below = below or lower == priority
   end
-  if redis.call('ZREM', DUE, lane) == 1 then place(lane, now - FRESH_MS) end
+  if redis.call('ZREM', DUE, lane) == 1 then
+    leave_ready(lane)
+    place(lane, now - FRESH_MS)
+  end
 end
 
 local function push(lane, priority, entry)

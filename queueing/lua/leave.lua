@@ -8,7 +8,9 @@
 
 read_limits(ARGV[2])
 local given_back = 0
-for lane in pairs(leases_of(redis.call('HGETALL', held_key(ARGV[1])))) do
+local leases, about = leases_of(redis.call('HGETALL', held_key(ARGV[1])))
+give_back_alone(leases, about)
+for lane in pairs(leases) do
   end_probe(bot_of_lane(lane), lane)
   place(lane, now)
   given_back = given_back + 1

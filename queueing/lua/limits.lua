@@ -64,8 +64,17 @@ local function pause(scope, till, reason)
   any_paused = true
 end
 
+-- How often something had to wait for a limit.
+local limited = { chat = 0, group = 0, bot = 0 }
+
+local function note_limit(scope, free_at)
+  if free_at > now then limited[scope] = limited[scope] + 1 end
+end
+
 local function chat_free_at(lane)
-  return math.max(paused_until(lane), free_by_log('chat:' .. lane, limit_of_chat(lane)))
+  local free_at = free_by_log('chat:' .. lane, limit_of_chat(lane))
+  note_limit(string.match(lane, ':[-@]') and 'group' or 'chat', free_at)
+  return math.max(paused_until(lane), free_at)
 end
 
 local paces = {} -- bot → the time of its next slot, as far as this script knows
@@ -77,7 +86,9 @@ local function pace_free_at(bot)
 end
 
 local function bot_free_at(bot)
-  return math.max(paused_until('*'), paused_until(bot), free_by_log('bot:' .. bot, LIMITS.bot), pace_free_at(bot))
+  local free_at = math.max(free_by_log('bot:' .. bot, LIMITS.bot), pace_free_at(bot))
+  note_limit('bot', free_at)
+  return math.max(paused_until('*'), paused_until(bot), free_at)
 end
 
 -- A message of this lane is granted, and will leave.

@@ -16,14 +16,23 @@ local function forget(process)
   redis.call('SREM', IDLE, process)
 end
 
--- The lanes in a `held` hash, as lane → { token, call, priority, granted }, ms; fields that begin with # are about the process itself.
+-- The lanes in a `held` hash, as lane → { token, call, priority, granted }, ms; and the fields that begin with #, which
+-- are about the process itself.
 local function leases_of(held)
-  local leases = {}
+  local leases, about = {}, {}
   for i = 1, #held, 2 do
-    if string.sub(held[i], 1, 1) ~= '#' then
+    if string.sub(held[i], 1, 1) == '#' then
+      about[held[i]] = held[i + 1]
+    else
       local token, call, priority, granted = string.match(held[i + 1], '^(%d+) (%d+) (%a) (%d+)$')
       leases[held[i]] = { token = token, call = tonumber(call), priority = priority, granted = granted }
     end
   end
-  return leases
+  return leases, about
+end
+
+-- Of a process that ends: what was set aside for it, and it does not hold, goes back.
+local function give_back_alone(leases, about)
+  local lane = about['#alone']
+  if lane and not leases[lane] then place(lane, now) end
 end

@@ -35,7 +35,9 @@ end
 local reaped = {}
 for _, process in ipairs(redis.call('ZRANGEBYSCORE', PROCESSES, '-inf', now, 'LIMIT', 0, 10)) do
   local recovered, held = 0, 0
-  for lane, lease in pairs(leases_of(redis.call('HGETALL', held_key(process)))) do
+  local leases, about = leases_of(redis.call('HGETALL', held_key(process)))
+  give_back_alone(leases, about)
+  for lane, lease in pairs(leases) do
     recovered = recovered + 1
     if take_over(lane, lease) then held = held + 1 end
   end

@@ -142,7 +142,65 @@ async def test_one_bot_has_half_of_the_coroutines_while_others_have_something(ma
     assert len(first) == 5
     await queue.enqueue([message(0, chat, bot="2") for chat in range(3)])
     second = (await queue.claim(5, held=first)).leases
-    assert sorted(lease.message.bot for lease in second) == ["1", "1", "2", "2", "2"], "nobody idles either"
+    assert [lease.message.bot for lease in second] == ["2", "2", "2"]
+
+
+async def test_one_bot_has_half_at_most_if_another_was_served_within_a_minute(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    await queue.start()
+    await queue.enqueue([message(0, 1, bot="2")])
+    await take(queue, 1)
+    await queue.enqueue([message(0, chat, bot="1") for chat in range(30)])
+    first = (await queue.claim(10)).leases
+    assert len(first) == 5, "what hangs must not be in all hands when the others' messages come"
+    assert not (await queue.claim(5, held=first)).leases
+    await queue.enqueue([message(0, chat, bot="2") for chat in range(9)])
+    assert [lease.message.bot for lease in (await queue.claim(5, held=first)).leases] == ["2"] * 5
+
+
+async def test_of_a_bots_half_bulk_has_four_fifths(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    await queue.start()
+    await queue.enqueue([message(0, 1, bot="2")])
+    await take(queue, 1)
+    await queue.enqueue([message(0, chat, priority=Priority.BULK) for chat in range(30)])
+    first = (await queue.claim(10)).leases
+    assert len(first) == 4
+    await queue.enqueue([message(0, 99, priority=Priority.INTERACTIVE)])
+    assert texts((await queue.claim(6, held=first)).leases) == ["99-0"]
+
+
+@pytest.mark.parametrize(("chat", "scope"), [(42, "chat"), (-42, "group"), ("@news", "group")])
+async def test_a_claim_tells_what_had_to_wait_for_a_chats_limit(
+    make_queue: MakeQueue, chat: object, scope: str
+) -> None:
+    queue = make_queue(chat=Rate(1, 60), group=Rate(1, 60))
+    await queue.start()
+    await queue.enqueue([message(n, chat) for n in range(2)])
+    first = await queue.claim(10)
+    assert first.limited == {}
+    after = await settle(queue, first.leases, Ack(), want=10)
+    assert not after.leases
+    assert after.limited == {scope: 1}
+    assert (await queue.claim(10)).limited == {}, "it is not looked at again before it can be eligible"
+
+
+async def test_a_claim_tells_what_had_to_wait_for_the_bots_limit(make_queue: MakeQueue) -> None:
+    queue = make_queue(bot=Rate(1, 60))
+    await queue.start()
+    await queue.enqueue([message(0, chat) for chat in range(2)])
+    claim = await queue.claim(10)
+    assert len(claim.leases) == 1
+    assert claim.limited == {"bot": 1}
+    assert (await queue.claim(10, held=claim.leases)).limited == {}
+
+
+async def test_a_pause_is_no_limit(make_queue: MakeQueue) -> None:
+    queue = make_queue(bot=Rate(100, 1))
+    await queue.start()
+    await queue.enqueue([message(0), message(1)])
+    flood = Release(60, "flood", "Too Many Requests", scope=Scope.CHAT)
+    assert (await settle(queue, (await queue.claim(1)).leases, flood, want=10)).limited == {}
 
 
 async def test_interactive_goes_before_normal_before_bulk(make_queue: MakeQueue) -> None:
@@ -178,6 +236,26 @@ async def test_a_retry_holds_its_own_priority_of_its_chat(make_queue: MakeQueue)
     await queue.enqueue([message(9, priority=Priority.INTERACTIVE)])
     assert texts([lease for _, lease in await take(queue, 1)]) == ["42-9"]
     assert not (await queue.claim(1)).leases
+
+
+async def test_rule_12_a_retry_goes_before_the_bulk_of_its_chat_as_soon_as_it_is_due(make_queue: MakeQueue) -> None:
+    """Though the lane stands in the turn of bulk meanwhile."""
+    queue = make_queue()
+    await queue.start()
+    await queue.enqueue([message(0, priority=Priority.INTERACTIVE)])
+    bulk = [message(n, priority=Priority.BULK) for n in range(1, 3)]
+    await settle(queue, (await queue.claim(1)).leases, Release(0.05, "network", "refused", counts=True))
+    await queue.enqueue(bulk)
+    assert not (await queue.claim(0)).leases
+    taken = [text for _, lease in await _after(queue, 0.1, 3) for text in texts([lease])]
+    assert taken == ["42-0", "42-1", "42-2"]
+
+
+async def _after(queue: Queue, seconds: float, want: int) -> list[tuple[float, Lease]]:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        await queue.wait(ends - time.monotonic())
+    return await take(queue, want)
 
 
 async def test_bulk_holds_at_most_eight_of_ten(make_queue: MakeQueue) -> None:
