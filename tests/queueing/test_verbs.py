@@ -189,7 +189,7 @@ async def test_rule_4_it_waits_for_empty_hands_and_nothing_else_is_taken_meanwhi
     await queue.enqueue([message("busy", 1)])
     busy = (await queue.claim(1)).leases
     await taken_over_twice(redis, start)
-    await queue.enqueue([message("later", 2)])
+    await queue.enqueue([message("later", 9)])
     for _ in range(2):
         assert not (await queue.claim(9, held=busy)).leases
     claim = await settle(queue, busy, Ack(), want=10)
@@ -223,7 +223,7 @@ async def test_rule_4_what_is_paused_holds_up_no_process(redis: Redis, start: St
     await taken_over_twice(redis, start)
     assert not (await queue.claim(9, held=busy)).leases
     await queue.pause("1", "42")
-    await queue.enqueue([message("later", 2)])
+    await queue.enqueue([message("later", 9)])
     claim = await settle(queue, busy, Ack(), want=10)
     assert [lease.message.id for lease in claim.leases] == ["later"]
 
