@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from tests.chaos import limits, trouble
+from tests.chaos import limits, scale, trouble
 from tests.chaos.measure import Figure
 from tests.chaos.plan import Load
 from tests.chaos.run import chaos
@@ -26,6 +26,7 @@ FIGURES: Sequence[Callable[[], Awaitable[Figure]]] = (
     lambda: trouble.hanging_bot(30),
     lambda: trouble.server_away(3),
     lambda: trouble.full_server(20_000),
+    lambda: scale.backlog_cost(1_000, 1_000_000),
 )
 
 
