@@ -123,4 +123,3 @@ async def backlog_cost(few: int = 1_000, many: int = 1_000_000) -> Figure:
     )
     failures = [f"more than {MOST_TIMES_DEARER} times as dear"] if ratio > MOST_TIMES_DEARER else []
     return Figure(f"{many:,} waiting", measured, failures)
-

@@ -2,11 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.chaos.arena import LEASE_SECONDS, Arena, arena
-from tests.chaos.measure import Figure, delivery_failures, element, spread, steadily, waits, window_failures
+from tests.chaos.arena import LEASE_SECONDS, SEND_TIMEOUT, Arena, arena
+from tests.chaos.measure import (
+    Element,
+    Figure,
+    delivery_failures,
+    element,
+    percentile,
+    spread,
+    steadily,
+    waits,
+    window_failures,
+)
 from tests.chaos.plan import BOTS
 from tests.conftest import wait_until
 
@@ -103,23 +113,53 @@ async def all_fail(seconds: float, *, chats: int = 200) -> Figure:
     return Figure(f"every call fails for {seconds:g} s", measured, failures)
 
 
-async def hanging_bot(seconds: float) -> Figure:
-    """The sends of one bot get no answer; another bot's do."""
+_TURNS = 3
+"""Both phases are measured in parts that take turns, so that what else the machine does hits both."""
+
+_SLOW_INTERACTIVE = 9_000
+"""Chats from here on get the slow bot's interactive messages."""
+
+
+async def slow_bot(seconds: float, what: str, **fault: object) -> Figure:
+    """The sends of one bot get no answer, or a late one; another bot's do as ever. Interactive messages of the slow
+    one still leave, as soon as one of its sends has ended."""
+    alone: list[float] = []
+    beside: list[float] = []
+    interactive: list[float] = []
+    each = int(seconds / _TURNS)
     async with arena() as place:
-        await steadily(place, lambda n: element(1 + n % 100, n // 100, bot=1), 20, seconds)
-        await place.empty(10)
-        alone = waits(await place.calls())
-        await place.forget_calls()
-        number = await place.add_fault(kind="hang", bot=BOTS[0])
-        await place.push(element(chat, 0) for chat in range(1, 301))
-        await steadily(place, lambda n: element(1 + n % 100, 1000 + n // 100, bot=1), 20, seconds)
-        await asyncio.sleep(1)
-        beside = waits(call for call in await place.calls() if call["bot"] == BOTS[1])
-        await place.remove_fault(number)
-    missing = len(alone) - len(beside)
-    failures = [f"{missing} messages of the other bot did not arrive"] if missing else []
-    measured = f"the other bot {spread(beside)}; without it {spread(alone)}"
-    return Figure("the sends of one bot hang", measured, failures)
+        for turn in range(_TURNS):
+            alone += await _steady_waits(place, 2 * turn, each)
+            number = await place.add_fault(bot=BOTS[0], **fault)
+            await place.push(element(chat, turn) for chat in range(1, 101))
+            pushing = asyncio.create_task(steadily(place, _interactive_of(turn), 1, each))
+            beside += await _steady_waits(place, 2 * turn + 1, each)
+            await pushing
+            await asyncio.sleep(SEND_TIMEOUT)
+            interactive += waits(call for call in await place.calls() if call["chat"] >= _SLOW_INTERACTIVE)
+            await place.remove_fault(number)
+            await asyncio.sleep(SEND_TIMEOUT)
+    missing = _TURNS * 2 * 20 * each - len(alone) - len(beside)
+    failures = [f"{missing} messages of the other bot did not arrive"] if missing > 0 else []
+    failures += [] if interactive else ["no interactive message of the slow bot left"]
+    ratio = percentile(sorted(beside), 0.99) / percentile(sorted(alone), 0.99)
+    measured = (
+        f"the other bot {spread(sorted(beside))}, without it {spread(sorted(alone))}: {ratio:.1f} times; "
+        f"{len(interactive)} of {_TURNS * each} interactive ones of the slow bot left, {spread(sorted(interactive))}"
+    )
+    return Figure(f"the sends of one bot {what}", measured, failures)
+
+
+def _interactive_of(turn: int) -> Callable[[int], Element]:
+    return lambda n: element(_SLOW_INTERACTIVE + n, turn, priority="interactive")
+
+
+async def _steady_waits(place: Arena, part: int, seconds: int) -> list[float]:
+    """20 messages a second of the second bot to a hundred chats, and how long each of them waited, ms."""
+    await place.forget_calls()
+    await steadily(place, lambda n: element(1 + n % 100, 1_000 * part + n // 100, bot=1), 20, seconds)
+    await asyncio.sleep(1)
+    return waits(call for call in await place.calls() if call["bot"] == BOTS[1])
 
 
 async def server_away(leases: int, *, messages: int = 600) -> Figure:
