@@ -299,7 +299,7 @@ async def test_the_queue_tells_where_messages_are(client: httpx.AsyncClient) -> 
     assert process["sent"] == 1
 
 
-async def test_a_full_queue_asks_to_come_back(playground: Playground, redis_url: str) -> None:
+async def test_rule_6_a_full_queue_asks_to_come_back(playground: Playground, redis_url: str) -> None:
     async with application(settings_for(playground.url, redis_url, queue_max=1)) as client:
         response = await client.post(MESSAGES, json=[{"chat_id": 42, "text": "hi"}] * 2)
         assert response.status_code == 503

@@ -43,7 +43,7 @@ async def _gone(redis: Redis, accepted: float | None) -> bool:
     return bool(accepted and seconds + micros / 1e6 > accepted + 0.06)
 
 
-async def test_what_is_scheduled_is_accepted_when_it_is_due(redis: Redis, queue: RedisQueue) -> None:
+async def test_rule_14_what_is_scheduled_is_accepted_when_it_is_due(redis: Redis, queue: RedisQueue) -> None:
     at = time.time() + 0.4
     await queue.enqueue([message("later", send_at=at), message("bulk", 43, priority=Priority.BULK, send_at=at)])
     await redis.rpush(FRONT, json.dumps({"bot": "1", "chat_id": 42, "text": "x", "id": "pushed", "send_at": at}))

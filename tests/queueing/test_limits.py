@@ -105,7 +105,7 @@ async def test_a_chat_at_its_limit_holds_up_nobody_else(make_queue: MakeQueue) -
     assert (stats.ready, stats.waiting) == (0, 49)
 
 
-async def test_a_bots_limit_holds_in_every_window_and_is_used(make_queue: MakeQueue) -> None:
+async def test_rule_7_a_bots_limit_holds_in_every_window_and_is_used(make_queue: MakeQueue) -> None:
     queue = make_queue(bot=Rate(20, 0.5))
     await queue.start()
     await queue.enqueue([message(n, chat) for n in range(3) for chat in range(20)])
@@ -115,8 +115,7 @@ async def test_a_bots_limit_holds_in_every_window_and_is_used(make_queue: MakeQu
     assert times[-1] - times[0] >= 0.98 * 2 * 0.5
 
 
-async def test_a_bots_messages_are_paced(make_queue: MakeQueue) -> None:
-    """Rule 7: the next slot is never far."""
+async def test_rule_7_a_bots_messages_are_paced(make_queue: MakeQueue) -> None:
     queue = make_queue(bot=Rate(10, 1.0))
     await queue.start()
     await queue.enqueue([message(0, chat) for chat in range(10)])
@@ -167,8 +166,7 @@ async def test_interactive_goes_before_a_backlog_of_its_own_chat(make_queue: Mak
     assert texts((await settle(queue, claim.leases, Ack(), want=1)).leases) == ["42-1"]
 
 
-async def test_a_retry_holds_its_own_priority_of_its_chat(make_queue: MakeQueue) -> None:
-    """Rule 12."""
+async def test_rule_12_a_retry_holds_its_own_priority_of_its_chat(make_queue: MakeQueue) -> None:
     queue = make_queue()
     await queue.start()
     await queue.enqueue([message(0), message(1)])
@@ -190,7 +188,7 @@ async def test_bulk_holds_at_most_eight_of_ten(make_queue: MakeQueue) -> None:
     assert len((await queue.claim(2, held=bulk)).leases) == 2
 
 
-async def test_a_flood_wait_holds_the_whole_chat_and_costs_no_attempt(make_queue: MakeQueue) -> None:
+async def test_rule_12_a_flood_wait_holds_the_whole_chat_and_costs_no_attempt(make_queue: MakeQueue) -> None:
     queue = make_queue()
     await queue.start()
     await queue.enqueue([message(0, 1), message(0, 2)])

@@ -187,7 +187,7 @@ async def test_many_elements_are_drained_in_bounded_steps_and_in_order(redis: Re
     assert seen == [f"m{n}" for n in range(count)]
 
 
-async def test_what_the_doorbell_moved_comes_before_the_front_door(redis: Redis, start: Start) -> None:
+async def test_rule_16_what_the_doorbell_moved_comes_before_the_front_door(redis: Redis, start: Start) -> None:
     queue = await start()
     await redis.rpush(f"{{{FRONT}}}:handoff", element(id="first"))
     await redis.rpush(FRONT, element(id="second"))
@@ -229,7 +229,7 @@ async def test_an_offered_token_never_replaces_one_that_is_registered(redis: Red
     assert await queue.credentials("123") == [TOKEN, "123:wrong"]
 
 
-async def test_a_token_is_kept_in_one_place(redis: Redis, start: Start) -> None:
+async def test_rule_10_a_token_is_kept_in_one_place(redis: Redis, start: Start) -> None:
     queue = await start()
     await redis.rpush(FRONT, *(element(id=f"m{n}", chat_id=n, track=True) for n in range(3)))
     claim = await queue.claim(3)

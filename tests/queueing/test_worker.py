@@ -187,8 +187,8 @@ async def test_stop_lets_what_is_in_hand_end_and_takes_no_more(queue: Queue, run
     assert (stats.processed, stats.ready, stats.inflight) == (1, 2, 0)
 
 
-async def test_the_lease_is_asked_for_before_writing(redis_url: str, run: Run, eventually: Eventually) -> None:
-    """Rule 2: what has less than a second of its lease left is not written, and goes back."""
+async def test_rule_2_the_lease_is_asked_for_before_writing(redis_url: str, run: Run, eventually: Eventually) -> None:
+    """What has less than a second of its lease left is not written, and goes back."""
     queue = RedisQueue(redis_url)
     await queue.start()
     answers: list[bool] = []
