@@ -16,7 +16,7 @@ from queueing.limits import Rate, RateLimits
 from queueing.message import Message, MessageState, Priority, canonical_chat
 from queueing.redis_queue import DRAIN_MOST, RedisQueue
 from queueing.retry import Ack, Bury, Release, Scope
-from tests.conftest import Server
+from tests.conftest import Server, raw
 
 FRONT = "telegram_messages"
 TOKEN = "123:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
@@ -248,17 +248,31 @@ async def test_rule_10_a_token_is_kept_in_one_place(redis: Redis, start: Start) 
     assert holding == [f"{{{FRONT}}}:tokens"]
 
 
-async def raw(redis: Redis, key: str) -> bytes:
-    """Everything a key holds, as one text."""
-    kind = await redis.type(key)
-    read: dict[str, Callable[[], Awaitable[object]]] = {
-        "string": lambda: redis.get(key),
-        "hash": lambda: redis.hgetall(key),
-        "list": lambda: redis.lrange(key, 0, -1),
-        "set": lambda: redis.smembers(key),
-        "zset": lambda: redis.zrange(key, 0, -1),
-    }
-    return str(await read[kind]()).encode()
+async def test_rule_10_no_key_and_no_value_but_those_for_tokens_holds_one(redis: Redis, start: Start) -> None:
+    await work_out(redis, start)
+    await redis.rpush(FRONT, f"garbage with {TOKEN}", element(chat_id="no chat"), element(dedup_key="1", track=True))
+    await (await start()).claim(0)  # what other programs push is looked at
+    keys = await redis.keys("*")
+    assert len(keys) > 20
+    assert {"lane", "held", "dead", "msg"} <= {key.split(":")[1] for key in keys if ":" in key}
+    for token in (TOKEN, "123:other"):
+        secret = token.partition(":")[2]
+        assert not any(secret in key for key in keys)
+        holding = {key for key in keys if secret.encode() in await raw(redis, key)}
+        assert holding <= {f"{{{FRONT}}}:tokens", f"{{{FRONT}}}:tokens:new"}
+
+
+@pytest.mark.parametrize("token", ["12", "12:", ":x", "a:x", "12:a b", "12:a/../b", "12:é", "12:a\n", "12:a:b", 12])
+async def test_rule_10_a_token_is_digits_a_colon_and_a_word(redis: Redis, start: Start, token: object) -> None:
+    queue = await start()
+    await redis.rpush(FRONT, element(bot_token=token))
+    claim = await queue.claim(1)
+    if token == "12":  # the number that stands for a token that was taken out before
+        assert claim.leases[0].message.bot == "12"
+        return
+    assert not claim.leases
+    assert [error for _, error in claim.buried] == ["bot_token must look like 123456:ABC-DEF"]
+    assert not await redis.exists(f"{{{FRONT}}}:tokens", f"{{{FRONT}}}:tokens:new")
 
 
 async def test_another_token_of_a_bot_stands_beside_the_one_in_use(redis: Redis, start: Start) -> None:
