@@ -354,6 +354,19 @@ async def test_rule_1_an_older_call_that_arrives_late_is_refused(redis: Redis, s
         await queue.claim(1)
 
 
+async def test_rule_2_a_lease_runs_out_while_the_process_or_the_machine_is_stopped(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await start(lease_seconds=15)
+    await queue.claim(0)
+    assert queue.remaining() > 10
+    runs_on = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    clocks = {time.CLOCK_MONOTONIC: time.monotonic(), runs_on: time.clock_gettime(runs_on) + 16}
+    with monkeypatch.context() as stopped:
+        stopped.setattr(time, "clock_gettime", clocks.__getitem__)
+        assert queue.remaining() < 0
+
+
 async def test_leaving_gives_back_what_was_held_and_nobody_has_to_wait(redis: Redis, start: Start) -> None:
     leaving, other = await start(), await start()
     await leaving.enqueue([message(1)])
