@@ -273,4 +273,5 @@ async def test_six_processes_share_the_work_and_stop_cleanly(
     for chat in range(1, 101):
         assert sent_texts(playground, chat) == [str(n) for n in range(1000) if n % 100 + 1 == chat]
     assert gunicorn.master.returncode == 0
+    assert any("starting" in line and redis_url in line for line in gunicorn.lines), "which queue runs"
     assert not any("Traceback" in line for line in gunicorn.lines)

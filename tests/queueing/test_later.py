@@ -68,6 +68,20 @@ async def test_rule_14_what_is_scheduled_is_accepted_when_it_is_due(redis: Redis
     assert time.time() >= at
 
 
+async def test_rule_14_the_order_is_that_of_due_times_and_none_is_early(queue: RedisQueue) -> None:
+    now = time.time()
+    due = {"c": now + 0.3, "a": now + 0.1, "b": now + 0.2}
+    await queue.enqueue([message(name, send_at=at) for name, at in due.items()])
+    came: dict[str, float] = {}
+    while len(came) < len(due):
+        claim = await queue.claim(1)
+        came |= {lease.message.id: time.time() for lease in claim.leases}
+        await settle(queue, claim.leases, Ack())
+        await queue.wait(0.01)
+    assert list(came) == ["a", "b", "c"]
+    assert all(came[name] >= at - 0.001 for name, at in due.items()), "the queue's clock has milliseconds"
+
+
 async def test_a_scheduled_message_can_be_cancelled(redis: Redis, queue: RedisQueue) -> None:
     at = time.time() + 0.2
     await queue.enqueue([message("a", send_at=at), message("b", send_at=at)])
