@@ -131,6 +131,18 @@ async def test_a_chat_given_as_a_parameter_is_the_lane(redis: Redis, start: Star
     assert (await queue.claim(1)).leases[0].message.chat == "42"
 
 
+async def test_what_is_for_no_chat_may_name_a_lane(redis: Redis, start: Start) -> None:
+    queue = await start()
+    await redis.rpush(FRONT, json.dumps({"bot": "mail", "lane": "example.org", "to": "a@example.org"}))
+    await redis.rpush(FRONT, element(lane="example.org"))
+    leases = (await queue.claim(2)).leases
+    assert sorted((lease.message.bot, lease.message.chat) for lease in leases) == [
+        ("123", "42"),
+        ("mail", "example.org"),
+    ]
+    assert {"to": "a@example.org"} in [lease.message.body for lease in leases]
+
+
 GARBAGE = {
     "empty": ("", "not a JSON object"),
     "words": ("hello", "not a JSON object"),
@@ -143,6 +155,8 @@ GARBAGE = {
     "no token": ('{"chat_id":1,"text":"x"}', "bot_token is missing"),
     "bot": ('{"bot":{"a":1},"chat_id":1,"text":"x"}', "bot must be"),
     "chat": ('{"bot_token":"1:A","chat_id":"x y","text":"x"}', "chat_id must be"),
+    "lane": ('{"bot_token":"1:A","lane":"x y","text":"x"}', "lane must be"),
+    "lane number": ('{"bot_token":"1:A","lane":7,"text":"x"}', "lane must be"),
     "id": ('{"bot_token":"1:A","chat_id":1,"id":"a b"}', "id must be"),
     "id number": ('{"bot_token":"1:A","chat_id":1,"id":5}', "id must be"),
     "priority": ('{"bot_token":"1:A","chat_id":1,"priority":"high"}', "priority must be"),
