@@ -15,6 +15,9 @@ class Journal:
 
     def __call__(self, event: Event, /) -> None:
         match event:
+            case Released(message, "unauthorized", error, delay, _):
+                pause = "its token worked and is refused now; its messages wait for a person"
+                _logger.error("bot %s is paused for %.0f s: %s: %s", message.bot, delay, pause, error)
             case Released(message, reason, error, delay, _) if reason is not None:
                 again = f"will be tried again in {delay:.1f} s"
                 _logger.info("message %s to chat %s %s: %s (%s)", message.id, message.chat, again, error, reason)

@@ -19,7 +19,7 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:pace             | hash   | bot → the time of its next slot                                        | no        |
 | {Q}:paused           | hash   | lane, bot or * → "until reason"; "hand SCOPE" → "since reason": by     | no        |
 |                      |        | a person, until a person resumes it                                    |           |
-| {Q}:floods:BOT       | hash   | lane → the deadline of a 429 of the last second                        | yes: 1 s  |
+| {Q}:floods:BOT       | hash   | lane → "told until" of a 429 of the last second, ms                    | yes: 1 s  |
 | {Q}:failing:BOT      | hash   | lanes whose sends failed since anything got through                    | yes: 60 s |
 | {Q}:outages          | hash   | bot → "level next-probe"; "BOT probe" → the lane that probes           | no        |
 | {Q}:held:PROCESS     | hash   | lane → "token call P granted" of each lease; #call, #about, #sent,     | no        |

@@ -12,11 +12,13 @@ from typing import Any, TypeGuard
 from queueing.errors import MalformedMessage
 
 _ID = re.compile(r"[\w.:@+-]{1,128}", re.ASCII)
+_LANE = re.compile(r"[\w.@+-]{1,128}", re.ASCII)
 _FIELDS = frozenset(
     {
         "bot",
         "bot_token",
         "chat_id",
+        "lane",
         "id",
         "priority",
         "track",
@@ -69,7 +71,8 @@ class Message:
     """One thing to be delivered.
 
     bot:    whose budget it uses (digits; for Telegram the number before the token's colon).
-    chat:   its lane: messages of one (bot, chat) leave in order, one at a time.
+    chat:   its lane: messages of one (bot, chat) leave in order, one at a time. A chat's canonical name or, where
+            something else than Telegram receives it, any 1 to 128 letters, digits or any of `_.@+-`.
     body:   what the handler needs to deliver it; JSON, opaque to the queue.
     id:     unique; given by the producer or made here.
     track:  keep a status that can be asked for by id.
@@ -120,9 +123,20 @@ def canonical_chat(value: object) -> str:
     raise MalformedMessage("chat_id must be a whole number or an @name")
 
 
+def _lane_field(chat: str) -> dict[str, str]:
+    """How an element names its lane. The same rule stands in lua/element.lua."""
+    try:
+        canonical_chat(chat)
+    except MalformedMessage:
+        if _LANE.fullmatch(chat):
+            return {"lane": chat}
+        raise
+    return {"chat_id": chat}
+
+
 def encode(message: Message) -> bytes:
-    """The element that goes into the list. Raises MalformedMessage if the body is no JSON."""
-    element: dict[str, Any] = {"id": message.id, "bot": message.bot, "chat_id": message.chat}
+    """The element that goes into the list. Raises MalformedMessage if the body is no JSON, or the chat no lane."""
+    element: dict[str, Any] = {"id": message.id, "bot": message.bot, **_lane_field(message.chat)}
     if message.priority is not Priority.NORMAL:
         element["priority"] = message.priority.value
     if message.track:

@@ -127,12 +127,13 @@ def _paused(line: bytes) -> dict[str, float]:
 def _unsent(line: bytes) -> Unsent:
     fields = json.loads(line)
     element = fields["element"]
-    if not isinstance(element["bot"], str) or not isinstance(element["chat_id"], str):
+    chat = element["chat_id"] if "chat_id" in element else element["lane"]
+    if not isinstance(element["bot"], str) or not isinstance(chat, str):
         raise MalformedMessage("no bot or no chat")
     message = decode(
         json.dumps(element).encode(),
         bot=element["bot"],
-        chat=element["chat_id"],
+        chat=chat,
         id=check_id(element["id"]),
         accepted=float(fields["accepted"]),
     )

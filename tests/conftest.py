@@ -95,6 +95,20 @@ def redis_url(redis: Redis, shared_server: Server) -> str:
     return shared_server.url
 
 
+async def raw(redis: Redis, key: str) -> bytes:
+    """Everything a key holds, as one text; "None" if it is gone."""
+    kind = await redis.type(key)
+    read: dict[str, Callable[[], Awaitable[object]]] = {
+        "none": lambda: redis.get(key),
+        "string": lambda: redis.get(key),
+        "hash": lambda: redis.hgetall(key),
+        "list": lambda: redis.lrange(key, 0, -1),
+        "set": lambda: redis.smembers(key),
+        "zset": lambda: redis.zrange(key, 0, -1),
+    }
+    return str(await read[kind]()).encode()
+
+
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Server]:
     """A server for this test alone, to be killed and started again."""

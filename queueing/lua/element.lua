@@ -32,11 +32,19 @@ local function bot_of(fields, default_bot)
   return bot
 end
 
--- → the one name of the chat ('' if none is given), or nil and what is wrong. The rule of message.canonical_chat.
+-- The lane of what is not for a chat of Telegram ('' if none is given), or nil and what is wrong.
+local function lane_of(fields)
+  local lane = given(fields.lane)
+  if not lane then return '' end
+  if type(lane) == 'string' and #lane <= 128 and string.match(lane, '^[%w_.@+-]+$') then return lane end
+  return nil, 'lane must be 1 to 128 letters, digits or any of _ . @ + -'
+end
+
+-- → the one name of the chat, or nil and what is wrong. The rule of message.canonical_chat.
 local function chat_of(fields)
   local chat = given(fields.chat_id)
   if not chat and type(fields.kwargs) == 'table' then chat = given(fields.kwargs.chat_id) end
-  if not chat then return '' end
+  if not chat then return lane_of(fields) end
   local number = type(chat) == 'number' and chat
   if type(chat) == 'string' then
     local name = string.match(chat, '^%s*(.-)%s*$')

@@ -15,7 +15,7 @@ local function promote()
   end
   for _, bot in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', BOTS_DUE, bot)
-    redis.call('ZADD', BOTS, now, bot)
+    redis.call('ZADD', BOTS, bot_served_at(bot), bot)
     blocked[bot] = false
   end
 end

@@ -33,6 +33,17 @@ local function tries(priority, lane)
   return tonumber(attempts), tonumber(takeovers), tonumber(till), lines
 end
 
+-- When a lane had its turn last, as far as its log and its tries tell; otherwise now.
+local function served_at(lane)
+  local served = limit_of_chat(lane).n > 0 and redis.call('ZREVRANGE', log_key('chat:' .. lane), 0, 0, 'WITHSCORES')[2]
+  served = tonumber(served or 0)
+  for _, priority in ipairs(PRIORITIES) do
+    local _, _, _, lines = tries(priority, lane)
+    served = math.max(served, tonumber(string.match(lines, '(%d+)\t[^\n]*\n$') or 0))
+  end
+  return served > 0 and served or now
+end
+
 -- try: { counts, taken_over, till, reason, error }. Returns the attempts so far.
 local function note_try(priority, lane, try)
   local attempts, takeovers, _, lines = tries(priority, lane)

@@ -118,8 +118,8 @@ local function take_back_departure(lane, bot, token)
   redis.call('ZADD', BOTS_DUE, 'XX', now, bot)
 end
 
--- When a lane had its turn last, as far as its log tells; otherwise now.
-local function served_at(lane)
-  if limit_of_chat(lane).n == 0 then return now end
-  return tonumber(redis.call('ZREVRANGE', log_key('chat:' .. lane), 0, 0, 'WITHSCORES')[2] or now)
+-- When a bot had its turn last, as far as its pace tells; otherwise now.
+local function bot_served_at(bot)
+  if LIMITS.bot.n == 0 then return now end
+  return math.min(now, pace_free_at(bot) - LIMITS.bot.period / LIMITS.bot.n)
 end

@@ -4,7 +4,8 @@ local OUTAGE_CHATS = 3       -- distinct chats that fail in a row, nothing getti
 local OUTAGE_FIRST_MS = 1000 -- the first pause; each probe that fails doubles it
 local OUTAGE_MOST_MS = 30000
 local PROBE_MS = 20000       -- no second probe for so long, if the first is never heard of again
-local FLOOD_CHATS = 3        -- distinct chats refused within a second, with deadlines within a second of each other
+local FLOOD_CHATS = 3        -- distinct chats refused within FLOOD_WITHIN_MS, with deadlines as close to each other
+local FLOOD_WITHIN_MS = 1000
 
 local any_outage = redis.call('EXISTS', OUTAGES) == 1
 local answered = {}
@@ -71,13 +72,16 @@ end
 local function note_flood(bot, lane, till)
   pause(lane, till, 'flood')
   local key = floods_key(bot)
-  redis.call('HSET', key, lane, till)
-  redis.call('PEXPIRE', key, 1000)
+  redis.call('HSET', key, lane, string.format('%.0f %.0f', now, till))
+  redis.call('PEXPIRE', key, FLOOD_WITHIN_MS)
   local alike, latest = 0, till
   local floods = redis.call('HGETALL', key)
   for i = 1, #floods, 2 do
-    local other = tonumber(floods[i + 1])
-    if math.abs(other - till) <= 1000 then
+    local told, other = string.match(floods[i + 1], '^(%d+) (%d+)$')
+    other = tonumber(other)
+    if now - told >= FLOOD_WITHIN_MS then
+      redis.call('HDEL', key, floods[i])
+    elseif math.abs(other - till) <= FLOOD_WITHIN_MS then
       alike, latest = alike + 1, math.max(latest, other)
     end
   end

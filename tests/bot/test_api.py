@@ -299,12 +299,26 @@ async def test_the_queue_tells_where_messages_are(client: httpx.AsyncClient) -> 
     assert process["sent"] == 1
 
 
-async def test_a_full_queue_asks_to_come_back(playground: Playground, redis_url: str) -> None:
+async def test_rule_6_a_full_queue_asks_to_come_back(playground: Playground, redis_url: str) -> None:
     async with application(settings_for(playground.url, redis_url, queue_max=1)) as client:
         response = await client.post(MESSAGES, json=[{"chat_id": 42, "text": "hi"}] * 2)
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) > 0
         assert "full" in response.json()["error"]
+
+
+async def test_rule_6_while_redis_is_full_the_client_is_asked_to_come_back(
+    playground: Playground, own_server: Server
+) -> None:
+    async with application(settings_for(playground.url, own_server.url)) as client:
+        redis = connect(own_server.url, 1.0)
+        await redis.config_set("maxmemory", 1)
+        response = await client.post(MESSAGES, json={"chat_id": 42, "text": "hi"})
+        await redis.config_set("maxmemory", 0)
+        await redis.aclose()
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert "full" in response.json()["error"]
 
 
 async def test_without_redis_the_client_is_asked_to_come_back(playground: Playground, own_server: Server) -> None:

@@ -108,3 +108,11 @@ def test_what_is_malformed_is_refused_and_the_field_named(body: Mapping[str, obj
         parse_call(body, "42")
     assert isinstance(caught.value, CallRefused)
     assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize(
+    "method", ["send Message", "sendMessage2", "send/Message", "../getMe", "send_it", "sendé", "", "getMe\n"]
+)
+def test_rule_10_a_method_is_letters_alone(method: str) -> None:
+    with pytest.raises(CallRefused, match="method"):
+        parse_call({"method": method, "text": "hi"}, "42")

@@ -355,11 +355,12 @@ async def test_a_stopped_leader_that_comes_back_does_no_harm(
         await wait_until(lambda: any("no longer leads" in line for line in gunicorn.lines), "the stopped one to notice")
 
 
-async def test_without_redis_one_process_of_the_machine_polls(playground: Playground, tmp_path: Path) -> None:
+async def test_rule_18_without_redis_one_process_of_the_machine_polls(playground: Playground, tmp_path: Path) -> None:
     gunicorn = Gunicorn(tmp_path, playground.url, None, processes=2)
     async with processes(gunicorn):
         for chat in range(1, 4):
             say(playground, chat, "/ping")
         await wait_until(lambda: sorted(sent_texts(playground)) == ["pong"] * 3, "all answers")
     assert sum("now leads" in line for line in gunicorn.lines) >= 1
+    assert any("starting" in line and "in-process" in line for line in gunicorn.lines), "which queue runs"
     assert not any("409" in line or "Conflict" in line for line in gunicorn.lines)

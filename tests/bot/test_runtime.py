@@ -1,6 +1,7 @@
 """The whole process: it comes up whatever is away, and goes down without losing anything."""
 
 import asyncio
+import json
 import re
 import socket
 import subprocess
@@ -32,11 +33,12 @@ from tests.bot.served import (
     calls,
     listening,
     processes,
+    say,
     sent_texts,
     settings_for,
     telegram,
 )
-from tests.conftest import Server, free_port, wait_until
+from tests.conftest import Server, free_port, raw, wait_until
 
 MESSAGES = "/api/v1/messages"
 
@@ -94,6 +96,24 @@ async def test_a_message_of_any_redis_client_is_sent(playground: Playground, red
     async with application(settings_for(playground.url, redis_url)):
         await redis.rpush("telegram_messages", '{"chat_id": 42, "text": "hi"}')
         await wait_until(lambda: sent_texts(playground, 42) == ["hi"], "the message")
+
+
+async def test_rule_10_a_used_server_holds_a_token_in_one_place(
+    playground: Playground, redis: Redis, redis_url: str
+) -> None:
+    playground.world.faults.add(Fault(kind="blocked", method="sendMessage"), 43)
+    playground.world.faults.add(Fault(kind="error", method="sendMessage"), 44)
+    async with application(settings_for(playground.url, redis_url, rate_chat=OFF)) as client:
+        for chat in (42, 43, 44):
+            await client.post(MESSAGES, json={"chat_id": chat, "text": "hi"}, headers={"Idempotency-Key": f"{chat}"})
+            pushed = {"bot_token": TOKEN, "chat_id": chat, "text": "pushed", "track": True}
+            await redis.rpush("telegram_messages", json.dumps(pushed), json.dumps(pushed | {"method": "no method"}))
+        say(playground, 42, "/ping")
+        await wait_until(lambda: sorted(sent_texts(playground, 42)) == ["hi", "pong", "pushed"], "the answers")
+        keys = await redis.keys("*")
+        assert not any(TOKEN.partition(":")[2] in key for key in keys)
+        holding = [key for key in keys if TOKEN.partition(":")[2].encode() in await raw(redis, key)]
+    assert holding == ["{telegram_messages}:tokens"]
 
 
 async def test_what_is_in_flight_at_the_end_is_finished_and_settled(
@@ -253,4 +273,5 @@ async def test_six_processes_share_the_work_and_stop_cleanly(
     for chat in range(1, 101):
         assert sent_texts(playground, chat) == [str(n) for n in range(1000) if n % 100 + 1 == chat]
     assert gunicorn.master.returncode == 0
+    assert any("starting" in line and redis_url in line for line in gunicorn.lines), "which queue runs"
     assert not any("Traceback" in line for line in gunicorn.lines)

@@ -201,7 +201,7 @@ async def test_an_oversized_text_is_rejected_in_telegrams_words(sender: Sender) 
     assert "too long" in outcome.error
 
 
-async def test_nothing_is_sent_once_the_lease_has_ended(sender: Sender, playground: Playground) -> None:
+async def test_rule_2_nothing_is_sent_once_the_lease_has_ended(sender: Sender, playground: Playground) -> None:
     assert await deliver(sender, message(), may_write=False) == Unsent()
     assert calls(playground) == []
     assert isinstance(await deliver(sender, message()), Sent)
@@ -336,7 +336,9 @@ async def test_a_failure_shows_nothing_of_a_token(request_: AiohttpRequest, move
     assert stored.registered == []
 
 
-async def test_a_rotated_token_takes_over(sender: Sender, playground: Playground, request_: AiohttpRequest) -> None:
+async def test_rule_10_a_rotated_token_takes_over(
+    sender: Sender, playground: Playground, request_: AiohttpRequest
+) -> None:
     stored = Stored(TOKEN)
     sender = Sender(stored, api_url=playground.url, send_timeout=5.0, request=request_)
     assert isinstance(await deliver(sender, message()), Sent)
@@ -356,7 +358,7 @@ async def test_the_second_token_is_tried_when_the_first_never_worked(request_: A
     assert stored.registered == [ROTATED]
 
 
-async def test_tokens_that_never_worked_are_a_dead_letter(request_: AiohttpRequest) -> None:
+async def test_rule_10_tokens_that_never_worked_are_a_dead_letter(request_: AiohttpRequest) -> None:
     async with RawServer(UNAUTHORIZED) as server:
         outcome = await deliver(to(server, request_, Stored(TOKEN, ROTATED)), message())
     assert isinstance(outcome, Rejected)
@@ -364,7 +366,7 @@ async def test_tokens_that_never_worked_are_a_dead_letter(request_: AiohttpReque
     assert len(server.requests) == 2
 
 
-async def test_a_token_that_stopped_working_keeps_its_messages(request_: AiohttpRequest) -> None:
+async def test_rule_10_a_token_that_stopped_working_keeps_its_messages(request_: AiohttpRequest) -> None:
     async with RawServer(ok(), UNAUTHORIZED) as server:
         sender = to(server, request_, Stored(TOKEN))
         await deliver(sender, message())
@@ -374,13 +376,15 @@ async def test_a_token_that_stopped_working_keeps_its_messages(request_: Aiohttp
             assert (outcome.reason, outcome.after) == ("unauthorized", 60.0)
 
 
-async def test_a_method_that_does_not_exist_is_told_from_a_bad_token(sender: Sender, playground: Playground) -> None:
+async def test_rule_10_a_method_that_does_not_exist_is_told_from_a_bad_token(
+    sender: Sender, playground: Playground
+) -> None:
     outcome = await deliver(sender, message(method="sendNonsense"))
     assert outcome == Rejected("the Bot API has no method sendNonsense", "unknown_method")
     assert [call.method for call in calls(playground)] == ["sendNonsense", "getMe"]
 
 
-async def test_a_404_for_the_token_is_as_a_401(request_: AiohttpRequest) -> None:
+async def test_rule_10_a_404_for_the_token_is_as_a_401(request_: AiohttpRequest) -> None:
     async with RawServer(refuse(404, "Not Found")) as server:
         outcome = await deliver(to(server, request_, Stored(TOKEN)), message())
     assert isinstance(outcome, Rejected)
@@ -388,7 +392,7 @@ async def test_a_404_for_the_token_is_as_a_401(request_: AiohttpRequest) -> None
     assert server.requests[1].target.endswith("/getMe")
 
 
-async def test_a_token_that_cannot_be_checked_is_not_condemned(request_: AiohttpRequest) -> None:
+async def test_rule_10_a_token_that_cannot_be_checked_is_not_condemned(request_: AiohttpRequest) -> None:
     async with RawServer(refuse(404, "Not Found"), disconnect) as server:
         outcome = await deliver(to(server, request_, Stored(TOKEN)), message())
     assert isinstance(outcome, RetryLater)

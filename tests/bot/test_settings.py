@@ -43,7 +43,7 @@ def test_every_variable_is_in_the_example_and_nothing_else() -> None:
     assert sorted(examples()) == sorted(NAMES)
 
 
-def test_a_copy_of_the_example_changes_nothing() -> None:
+def test_rule_18_a_copy_of_the_example_changes_nothing() -> None:
     Path(".env").write_bytes((ROOT / ".env.example").read_bytes())
     assert load_settings().model_fields_set == set()
 

@@ -32,6 +32,13 @@ def test_an_event_is_a_line_if_somebody_wants_to_read_it(
     assert "the text of a person" not in caplog.text
 
 
+def test_rule_10_a_token_that_stopped_working_is_an_alert(caplog: pytest.LogCaptureFixture) -> None:
+    Journal()(Released(MESSAGE, "unauthorized", "Unauthorized", 60.0, uncertain=False))
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("bot 1 is paused for 60 s: its token worked and is refused now")
+
+
 def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
     journal = Journal()
     for event in (Unavailable(0.0, "refused"), Unavailable(0.1, "refused"), Available(3.0), Unavailable(0.0, "again")):

@@ -98,7 +98,7 @@ async def test_one_of_a_lane_is_in_flight_and_order_holds(queue: Queue) -> None:
     assert seen == ["42-0", "42-1", "42-2"]
 
 
-async def test_chats_take_turns(queue: Queue) -> None:
+async def test_rule_11_chats_take_turns(queue: Queue) -> None:
     await queue.enqueue([message(n, chat) for chat in ("1", "2") for n in range(3)])
     seen = []
     claim = await queue.claim(1)
@@ -183,7 +183,7 @@ async def test_a_stale_token_changes_nothing(queue: Queue) -> None:
     assert not (await queue.claim(0, [Settlement(second, Ack())])).stale
 
 
-async def test_a_lease_the_process_does_not_know_of_goes_back_to_the_head(queue: Queue) -> None:
+async def test_rule_1_a_lease_the_process_does_not_know_of_goes_back_to_the_head(queue: Queue) -> None:
     await queue.enqueue([message(1), message(2)])
     await only_lease(queue)
     again = await queue.claim(10)  # holds nothing, by its own account
@@ -240,7 +240,7 @@ async def test_enqueue_takes_a_tracked_id_once(queue: Queue) -> None:
     assert not (await queue.claim(10)).leases, "not even after it was sent"
 
 
-async def test_enqueue_refuses_when_full_and_takes_all_or_none(make_queue: MakeQueue) -> None:
+async def test_rule_6_enqueue_refuses_when_full_and_takes_all_or_none(make_queue: MakeQueue) -> None:
     queue = make_queue(queue_max=3)
     await queue.start()
     await queue.enqueue([message(1), message(2)])

@@ -124,7 +124,7 @@ async def test_all_are_sent_again_in_their_order_and_those_that_die_again_are_le
     assert letter.element == "garbage"
 
 
-async def test_redrive_wakes_a_waiting_process(queue: RedisQueue) -> None:
+async def test_rule_16_redrive_wakes_a_waiting_process(queue: RedisQueue) -> None:
     await kill(queue, "a")
     await queue.claim(1)
     waiting = asyncio.create_task(queue.wait(30))

@@ -43,7 +43,7 @@ async def _gone(redis: Redis, accepted: float | None) -> bool:
     return bool(accepted and seconds + micros / 1e6 > accepted + 0.06)
 
 
-async def test_what_is_scheduled_is_accepted_when_it_is_due(redis: Redis, queue: RedisQueue) -> None:
+async def test_rule_14_what_is_scheduled_is_accepted_when_it_is_due(redis: Redis, queue: RedisQueue) -> None:
     at = time.time() + 0.4
     await queue.enqueue([message("later", send_at=at), message("bulk", 43, priority=Priority.BULK, send_at=at)])
     await redis.rpush(FRONT, json.dumps({"bot": "1", "chat_id": 42, "text": "x", "id": "pushed", "send_at": at}))
@@ -66,6 +66,20 @@ async def test_what_is_scheduled_is_accepted_when_it_is_due(redis: Redis, queue:
     (later,) = [lease.message for lease in leases if lease.message.id == "later"]
     assert later.accepted == pytest.approx(at, abs=0.002)
     assert time.time() >= at
+
+
+async def test_rule_14_the_order_is_that_of_due_times_and_none_is_early(queue: RedisQueue) -> None:
+    now = time.time()
+    due = {"c": now + 0.3, "a": now + 0.1, "b": now + 0.2}
+    await queue.enqueue([message(name, send_at=at) for name, at in due.items()])
+    came: dict[str, float] = {}
+    while len(came) < len(due):
+        claim = await queue.claim(1)
+        came |= {lease.message.id: time.time() for lease in claim.leases}
+        await settle(queue, claim.leases, Ack())
+        await queue.wait(0.01)
+    assert list(came) == ["a", "b", "c"]
+    assert all(came[name] >= at - 0.001 for name, at in due.items()), "the queue's clock has milliseconds"
 
 
 async def test_a_scheduled_message_can_be_cancelled(redis: Redis, queue: RedisQueue) -> None:

@@ -105,7 +105,7 @@ async def test_a_chat_at_its_limit_holds_up_nobody_else(make_queue: MakeQueue) -
     assert (stats.ready, stats.waiting) == (0, 49)
 
 
-async def test_a_bots_limit_holds_in_every_window_and_is_used(make_queue: MakeQueue) -> None:
+async def test_rule_7_a_bots_limit_holds_in_every_window_and_is_used(make_queue: MakeQueue) -> None:
     queue = make_queue(bot=Rate(20, 0.5))
     await queue.start()
     await queue.enqueue([message(n, chat) for n in range(3) for chat in range(20)])
@@ -115,14 +115,21 @@ async def test_a_bots_limit_holds_in_every_window_and_is_used(make_queue: MakeQu
     assert times[-1] - times[0] >= 0.98 * 2 * 0.5
 
 
-async def test_a_bots_messages_are_paced(make_queue: MakeQueue) -> None:
-    """Rule 7: the next slot is never far."""
+async def test_rule_7_a_bots_messages_are_paced(make_queue: MakeQueue) -> None:
     queue = make_queue(bot=Rate(10, 1.0))
     await queue.start()
     await queue.enqueue([message(0, chat) for chat in range(10)])
     claim = await queue.claim(10)
     assert 1 <= len(claim.leases) <= 2
     assert claim.next_due == pytest.approx(0.1, abs=0.05)
+
+
+@pytest.mark.parametrize(("count", "most"), [(1000, 51), (100, 6), (10, 2)])
+async def test_rule_7_at_most_50_ms_or_one_slot_is_caught_up(make_queue: MakeQueue, count: int, most: int) -> None:
+    queue = make_queue(bot=Rate(count, 1.0))
+    await queue.start()
+    await queue.enqueue([message(0, chat) for chat in range(100)])
+    assert most - 1 <= len((await queue.claim(100)).leases) <= most
 
 
 async def test_no_bot_waits_for_another(make_queue: MakeQueue) -> None:
@@ -132,6 +139,48 @@ async def test_no_bot_waits_for_another(make_queue: MakeQueue) -> None:
     await queue.enqueue([message(0, 1, bot=str(bot)) for bot in range(2, 12)])
     taken = await take(queue, 11)
     assert sorted(lease.message.bot for _, lease in taken) == sorted(str(bot) for bot in range(1, 12))
+
+
+async def test_rule_11_the_lane_served_longest_ago_goes_first(make_queue: MakeQueue) -> None:
+    queue = make_queue(group=Rate(1, 0.2))
+    await queue.start()
+    await queue.enqueue([message(n, chat) for n in range(3) for chat in (1, -7, 2)])
+    await settle(queue, (await queue.claim(3)).leases, Ack())
+    await pass_time(queue, 0.002)  # turns are ordered by the server's milliseconds
+    await settle(queue, (await queue.claim(2)).leases, Ack())  # of the private chats: the group has to wait
+    await pass_time(queue, 0.22)
+    assert texts((await queue.claim(1)).leases) == ["-7-1"]
+
+
+async def test_rule_11_a_lane_that_is_tried_again_was_served_when_it_was_tried(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    await queue.start()
+    await queue.enqueue([message(n, chat) for n in range(2) for chat in (1, 2)])
+    leases = (await queue.claim(2)).leases
+    refused, other = (next(lease for lease in leases if lease.message.chat == chat) for chat in ("1", "2"))
+    await queue.claim(0, [Settlement(refused, Release(0.02, "network", "refused", counts=True))], [other])
+    await pass_time(queue, 0.002)
+    await settle(queue, [other], Ack())
+    await pass_time(queue, 0.03)
+    assert texts((await queue.claim(1)).leases) == ["1-0"]
+
+
+async def test_rule_11_the_bot_served_longest_ago_goes_first(make_queue: MakeQueue) -> None:
+    queue = make_queue(bot=Rate(1, 0.1))
+    await queue.start()
+    turns = ["3", "1", "2"]
+    for bot in turns:
+        await queue.enqueue([message(n, bot=bot) for n in range(2)])
+        await settle(queue, (await queue.claim(1)).leases, Ack())
+        await pass_time(queue, 0.002)
+    assert not (await queue.claim(3)).leases, "all have to wait"
+    await pass_time(queue, 0.15)
+    seen = []
+    for _ in turns:
+        (lease,) = (await queue.claim(1)).leases
+        await settle(queue, [lease], Ack())
+        seen.append(lease.message.bot)
+    assert seen == turns
 
 
 async def test_one_bot_has_half_of_the_coroutines_while_others_have_something(make_queue: MakeQueue) -> None:
@@ -225,8 +274,7 @@ async def test_interactive_goes_before_a_backlog_of_its_own_chat(make_queue: Mak
     assert texts((await settle(queue, claim.leases, Ack(), want=1)).leases) == ["42-1"]
 
 
-async def test_a_retry_holds_its_own_priority_of_its_chat(make_queue: MakeQueue) -> None:
-    """Rule 12."""
+async def test_rule_12_a_retry_holds_its_own_priority_of_its_chat(make_queue: MakeQueue) -> None:
     queue = make_queue()
     await queue.start()
     await queue.enqueue([message(0), message(1)])
@@ -258,6 +306,17 @@ async def _after(queue: Queue, seconds: float, want: int) -> list[tuple[float, L
     return await take(queue, want)
 
 
+async def test_rule_12_a_limit_holds_the_whole_chat(make_queue: MakeQueue) -> None:
+    queue = make_queue(chat=Rate(1, 60))
+    await queue.start()
+    await queue.enqueue([message(0)])
+    await settle(queue, (await queue.claim(1)).leases, Ack())
+    await queue.enqueue([message(n, priority=priority) for n, priority in enumerate(Priority)])
+    claim = await queue.claim(3)
+    assert not claim.leases
+    assert claim.next_due == pytest.approx(60, abs=5)
+
+
 async def test_bulk_holds_at_most_eight_of_ten(make_queue: MakeQueue) -> None:
     queue = make_queue()
     await queue.start()
@@ -268,7 +327,7 @@ async def test_bulk_holds_at_most_eight_of_ten(make_queue: MakeQueue) -> None:
     assert len((await queue.claim(2, held=bulk)).leases) == 2
 
 
-async def test_a_flood_wait_holds_the_whole_chat_and_costs_no_attempt(make_queue: MakeQueue) -> None:
+async def test_rule_12_a_flood_wait_holds_the_whole_chat_and_costs_no_attempt(make_queue: MakeQueue) -> None:
     queue = make_queue()
     await queue.start()
     await queue.enqueue([message(0, 1), message(0, 2)])
@@ -298,6 +357,30 @@ async def test_rule_8_three_flooded_chats_at_once_are_the_bot_two_are_not(make_q
     await queue.claim(0, [*floods, Settlement(by_bot["2"][2], Ack())])
     await queue.enqueue([message(1, 77, bot=bot) for bot in ("1", "2")])
     assert [lease.message.bot for lease in (await queue.claim(10)).leases] == ["2"]
+
+
+async def flooded(queue: Queue, floods: Sequence[tuple[float, float]]) -> bool:
+    """Chats that are refused: seconds to wait, then seconds until the next is. → whether their bot is paused."""
+    await queue.enqueue([message(0, chat) for chat in range(len(floods))])
+    leases = (await queue.claim(len(floods))).leases
+    for n, (delay, apart) in enumerate(floods):
+        flood = Release(delay, "flood", "retry after", scope=Scope.CHAT)
+        await queue.claim(0, [Settlement(leases[n], flood)], leases[n + 1 :])
+        await pass_time(queue, apart)
+    await queue.enqueue([message(0, 77)])
+    return not (await queue.claim(1)).leases
+
+
+async def test_rule_8_floods_that_end_apart_are_the_chats(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    await queue.start()
+    assert not await flooded(queue, [(30, 0), (32, 0), (34, 0)])
+
+
+async def test_rule_8_floods_that_come_apart_are_the_chats(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    await queue.start()
+    assert not await flooded(queue, [(30, 0.7), (29.3, 0.7), (28.6, 0)])
 
 
 async def test_two_pauses_combine_by_the_later_deadline(make_queue: MakeQueue) -> None:

@@ -57,7 +57,7 @@ async def test_enqueue_is_done_once(queue: RedisQueue, proxy: LossyProxy) -> Non
     assert (await queue.stats()).depth == 2
 
 
-async def test_claim_brings_the_same_leases(queue: RedisQueue, proxy: LossyProxy) -> None:
+async def test_rule_1_the_same_call_number_brings_the_same_leases(queue: RedisQueue, proxy: LossyProxy) -> None:
     await queue.enqueue([message(1), message(2)])
     claim = await repeated(lambda: queue.claim(10), proxy)
     assert [lease.message.id for lease in claim.leases] == ["m1"]

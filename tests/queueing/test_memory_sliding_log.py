@@ -88,7 +88,7 @@ def test_a_pace_spreads_what_a_log_lets_through() -> None:
 
 
 @pytest.mark.parametrize(("count", "at_once"), [(64, 4), (8, 2), (1, 2)])
-def test_a_pace_catches_up_50_ms_or_one_slot(count: int, at_once: int) -> None:
+def test_rule_7_a_pace_catches_up_50_ms_or_one_slot(count: int, at_once: int) -> None:
     pace = Pace(Rate(count, 1.0))
     taken = 0
     while pace.free_at <= 100.0:

@@ -118,7 +118,7 @@ async def test_bots_that_have_only_bulk_do_not_hide_those_that_have_more(clock: 
     assert [lease.message.bot for lease in (await queue.claim(2, held=held)).leases] == ["99"]
 
 
-async def test_bots_take_turns_whatever_they_have_waiting(clock: Clock) -> None:
+async def test_rule_11_bots_take_turns_whatever_they_have_waiting(clock: Clock) -> None:
     queue = make(clock)
     await queue.enqueue([message(0, chat, "1") for chat in range(50)])
     await queue.enqueue([message(0, chat, bot) for bot in ("2", "3") for chat in range(4)])

@@ -16,7 +16,7 @@ from queueing.limits import Rate, RateLimits
 from queueing.message import Message, MessageState, Priority, canonical_chat
 from queueing.redis_queue import DRAIN_MOST, RedisQueue
 from queueing.retry import Ack, Bury, Release, Scope
-from tests.conftest import Server
+from tests.conftest import Server, raw
 
 FRONT = "telegram_messages"
 TOKEN = "123:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
@@ -131,6 +131,18 @@ async def test_a_chat_given_as_a_parameter_is_the_lane(redis: Redis, start: Star
     assert (await queue.claim(1)).leases[0].message.chat == "42"
 
 
+async def test_what_is_for_no_chat_may_name_a_lane(redis: Redis, start: Start) -> None:
+    queue = await start()
+    await redis.rpush(FRONT, json.dumps({"bot": "mail", "lane": "example.org", "to": "a@example.org"}))
+    await redis.rpush(FRONT, element(lane="example.org"))
+    leases = (await queue.claim(2)).leases
+    assert sorted((lease.message.bot, lease.message.chat) for lease in leases) == [
+        ("123", "42"),
+        ("mail", "example.org"),
+    ]
+    assert {"to": "a@example.org"} in [lease.message.body for lease in leases]
+
+
 GARBAGE = {
     "empty": ("", "not a JSON object"),
     "words": ("hello", "not a JSON object"),
@@ -143,6 +155,8 @@ GARBAGE = {
     "no token": ('{"chat_id":1,"text":"x"}', "bot_token is missing"),
     "bot": ('{"bot":{"a":1},"chat_id":1,"text":"x"}', "bot must be"),
     "chat": ('{"bot_token":"1:A","chat_id":"x y","text":"x"}', "chat_id must be"),
+    "lane": ('{"bot_token":"1:A","lane":"x y","text":"x"}', "lane must be"),
+    "lane number": ('{"bot_token":"1:A","lane":7,"text":"x"}', "lane must be"),
     "id": ('{"bot_token":"1:A","chat_id":1,"id":"a b"}', "id must be"),
     "id number": ('{"bot_token":"1:A","chat_id":1,"id":5}', "id must be"),
     "priority": ('{"bot_token":"1:A","chat_id":1,"priority":"high"}', "priority must be"),
@@ -187,7 +201,7 @@ async def test_many_elements_are_drained_in_bounded_steps_and_in_order(redis: Re
     assert seen == [f"m{n}" for n in range(count)]
 
 
-async def test_what_the_doorbell_moved_comes_before_the_front_door(redis: Redis, start: Start) -> None:
+async def test_rule_16_what_the_doorbell_moved_comes_before_the_front_door(redis: Redis, start: Start) -> None:
     queue = await start()
     await redis.rpush(f"{{{FRONT}}}:handoff", element(id="first"))
     await redis.rpush(FRONT, element(id="second"))
@@ -229,7 +243,7 @@ async def test_an_offered_token_never_replaces_one_that_is_registered(redis: Red
     assert await queue.credentials("123") == [TOKEN, "123:wrong"]
 
 
-async def test_a_token_is_kept_in_one_place(redis: Redis, start: Start) -> None:
+async def test_rule_10_a_token_is_kept_in_one_place(redis: Redis, start: Start) -> None:
     queue = await start()
     await redis.rpush(FRONT, *(element(id=f"m{n}", chat_id=n, track=True) for n in range(3)))
     claim = await queue.claim(3)
@@ -248,17 +262,31 @@ async def test_a_token_is_kept_in_one_place(redis: Redis, start: Start) -> None:
     assert holding == [f"{{{FRONT}}}:tokens"]
 
 
-async def raw(redis: Redis, key: str) -> bytes:
-    """Everything a key holds, as one text."""
-    kind = await redis.type(key)
-    read: dict[str, Callable[[], Awaitable[object]]] = {
-        "string": lambda: redis.get(key),
-        "hash": lambda: redis.hgetall(key),
-        "list": lambda: redis.lrange(key, 0, -1),
-        "set": lambda: redis.smembers(key),
-        "zset": lambda: redis.zrange(key, 0, -1),
-    }
-    return str(await read[kind]()).encode()
+async def test_rule_10_no_key_and_no_value_but_those_for_tokens_holds_one(redis: Redis, start: Start) -> None:
+    await work_out(redis, start)
+    await redis.rpush(FRONT, f"garbage with {TOKEN}", element(chat_id="no chat"), element(dedup_key="1", track=True))
+    await (await start()).claim(0)  # what other programs push is looked at
+    keys = await redis.keys("*")
+    assert len(keys) > 20
+    assert {"lane", "held", "dead", "msg"} <= {key.split(":")[1] for key in keys if ":" in key}
+    for token in (TOKEN, "123:other"):
+        secret = token.partition(":")[2]
+        assert not any(secret in key for key in keys)
+        holding = {key for key in keys if secret.encode() in await raw(redis, key)}
+        assert holding <= {f"{{{FRONT}}}:tokens", f"{{{FRONT}}}:tokens:new"}
+
+
+@pytest.mark.parametrize("token", ["12", "12:", ":x", "a:x", "12:a b", "12:a/../b", "12:é", "12:a\n", "12:a:b", 12])
+async def test_rule_10_a_token_is_digits_a_colon_and_a_word(redis: Redis, start: Start, token: object) -> None:
+    queue = await start()
+    await redis.rpush(FRONT, element(bot_token=token))
+    claim = await queue.claim(1)
+    if token == "12":  # the number that stands for a token that was taken out before
+        assert claim.leases[0].message.bot == "12"
+        return
+    assert not claim.leases
+    assert [error for _, error in claim.buried] == ["bot_token must look like 123456:ABC-DEF"]
+    assert not await redis.exists(f"{{{FRONT}}}:tokens", f"{{{FRONT}}}:tokens:new")
 
 
 async def test_another_token_of_a_bot_stands_beside_the_one_in_use(redis: Redis, start: Start) -> None:
@@ -338,6 +366,19 @@ async def test_rule_1_an_older_call_that_arrives_late_is_refused(redis: Redis, s
     queue._call = 0
     with pytest.raises(Exception, match="a later call was already answered"):
         await queue.claim(1)
+
+
+async def test_rule_2_a_lease_runs_out_while_the_process_or_the_machine_is_stopped(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await start(lease_seconds=15)
+    await queue.claim(0)
+    assert queue.remaining() > 10
+    runs_on = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    clocks = {time.CLOCK_MONOTONIC: time.monotonic(), runs_on: time.clock_gettime(runs_on) + 16}
+    with monkeypatch.context() as stopped:
+        stopped.setattr(time, "clock_gettime", clocks.__getitem__)
+        assert queue.remaining() < 0
 
 
 async def test_leaving_gives_back_what_was_held_and_nobody_has_to_wait(redis: Redis, start: Start) -> None:

@@ -36,7 +36,7 @@ PAUSES = [(None, None), ("1", None), ("1", "42")]
 
 
 @pytest.mark.parametrize(("bot", "chat"), PAUSES)
-async def test_a_pause_holds_what_it_names_until_somebody_resumes_it(
+async def test_rule_16_resuming_rings_for_what_a_pause_held(
     queue: RedisQueue, bot: str | None, chat: str | None
 ) -> None:
     await queue.pause(bot, chat, "a line\nor two")
@@ -94,7 +94,7 @@ async def test_what_is_cancelled_is_not_sent_and_delays_nobody(redis: Redis, que
     assert (await queue.stats()).depth == 0
 
 
-async def test_a_cancelled_head_that_would_be_tried_later_makes_room_at_once(queue: RedisQueue) -> None:
+async def test_rule_16_a_cancelled_head_that_would_be_tried_later_makes_room_at_once(queue: RedisQueue) -> None:
     await queue.enqueue([message("a"), message("b")])
     (lease,) = (await queue.claim(1)).leases
     await settle(queue, [lease], REFUSED)

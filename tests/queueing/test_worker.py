@@ -11,7 +11,7 @@ from queueing.contract import Queue, TakenOver
 from queueing.events import Acked, Available, Buried, Claimed, Event, Fenced, Released, Unavailable
 from queueing.maintenance import Maintenance
 from queueing.memory_queue import MemoryQueue
-from queueing.message import Message
+from queueing.message import Message, encode
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Outcome, Rejected, RetryLater, RetryPolicy, Sent, Unsent
 from queueing.worker import Deliver, MayWrite, Worker
@@ -102,6 +102,34 @@ async def test_a_message_that_comes_later_is_taken_at_once(queue: Queue, run: Ru
         await eventually(lambda n=n: receiver.count == n + 1, "the message arrived")
 
 
+async def put_unheard(queue: Queue, message: Message) -> None:
+    """As if a process that was stopped meanwhile had swallowed the bell."""
+    if isinstance(queue, RedisQueue):
+        await queue._patient.rpush("{telegram_messages}:handoff", encode(message))
+    else:
+        assert isinstance(queue, MemoryQueue)
+        queue._front.put_nowait(message)
+
+
+async def test_rule_16_an_idle_process_looks_at_least_every_250_ms(
+    queue: Queue, run: Run, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: list[float] = []
+    wait = queue.wait
+
+    async def watched(timeout: float) -> None:
+        timeouts.append(timeout)
+        await wait(timeout)
+
+    monkeypatch.setattr(queue, "wait", watched)
+    receiver = Receiver()
+    await run(queue, receiver)
+    await eventually(lambda: len(timeouts) >= 3, "it waits, and looks again")
+    await put_unheard(queue, message(1))
+    await eventually(lambda: receiver.count == 1, "it was found")
+    assert max(timeouts) <= 0.25
+
+
 async def test_a_failing_head_keeps_its_place_and_holds_up_nobody_else(
     queue: Queue, run: Run, eventually: Eventually
 ) -> None:
@@ -187,8 +215,8 @@ async def test_stop_lets_what_is_in_hand_end_and_takes_no_more(queue: Queue, run
     assert (stats.processed, stats.ready, stats.inflight) == (1, 2, 0)
 
 
-async def test_the_lease_is_asked_for_before_writing(redis_url: str, run: Run, eventually: Eventually) -> None:
-    """Rule 2: what has less than a second of its lease left is not written, and goes back."""
+async def test_rule_2_the_lease_is_asked_for_before_writing(redis_url: str, run: Run, eventually: Eventually) -> None:
+    """What has less than a second of its lease left is not written, and goes back."""
     queue = RedisQueue(redis_url)
     await queue.start()
     answers: list[bool] = []
