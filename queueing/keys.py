@@ -46,9 +46,9 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 
 All times are milliseconds of the server's clock; those that end something are in queue time, which its jumps do not
 move (lua/clock.lua). Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the
-process: `leave` and `reap` delete it. A lane with entries is in exactly one of `due`, a `held` hash and the `ready` sets
-of its head's account, but while it is in `merging` in none of `due` and `ready`; an empty one has no key, and is in none.
-An account has a budget of its own: a bot, or "BOT$" for what the bot pays for. `ready`, `log` and `pace` know it by that.
+process: `leave` and `reap` delete it. A lane with entries is in exactly one of `due`, a `held` hash, and the `ready`
+sets of its head's account; but while it is in `merging`, not in `due` or `ready`. An empty one has no key, and is in
+none. An account has a budget of its own: a bot, or "BOT$" for what it pays for; `ready`, `log` and `pace` go by it.
 """
 
 from dataclasses import dataclass
