@@ -1,5 +1,9 @@
 -- grant: the one place where a message is admitted. Every limit is asked before anything is written.
 
+local promote, granted, read_hand, grant_alone, grant, next_due, at_the_doors
+
+do -- a script has room for 200 local names; all the rest here is for these alone
+
 local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
 local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
 local OF_LATE_MS = 60000
@@ -7,7 +11,7 @@ local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set
 local LOOKS = 50       -- lanes and messages that may be found not to be eligible after all, in one call
 
 -- What has become due goes back to its place, at most 100 of each kind a call.
-local function promote()
+function promote()
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', DUE, lane)
     leave_ready(lane)
@@ -21,7 +25,7 @@ local function promote()
 end
 
 -- → the head as a grant has it, { lane, token, attempts, takeovers, entry }; nil if there is none
-local function granted(lane, priority, token)
+function granted(lane, priority, token)
   local entry = redis.call('LINDEX', list_key(priority, lane), 0)
   if not entry then return nil end
   local attempts, takeovers = tries(priority, lane)
@@ -44,7 +48,7 @@ local function take_in_hand(bot, priority)
   hand.bulk_of_all = hand.bulk_of_all + 1
 end
 
-local function read_hand(leases, workers)
+function read_hand(leases, workers)
   redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
   hand.workers, hand.share = workers, workers * BOT_SHARE
   for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
@@ -181,7 +185,7 @@ local function account_of_lane(lane)
 end
 
 -- → the grant of what was set aside, if it may leave now, and whether the process may take anything else
-local function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
+function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
   if next(leases) then return nil, false end
   local account = account_of_lane(lane)
   local free_at = may_leave_at(account)
@@ -201,7 +205,7 @@ local function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
 end
 
 -- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
-local function grant(want, leases, held_key_, call, status_ttl, buried)
+function grant(want, leases, held_key_, call, status_ttl, buried)
   local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
   while #grants < want and looks < LOOKS and not is_alone do
     local account = choose_account(passed)
@@ -225,7 +229,7 @@ local function grant(want, leases, held_key_, call, status_ttl, buried)
 end
 
 -- ms until a lane, a bot or a scheduled message has to be looked at again; -1: none is waiting for a time
-local function next_due()
+function next_due()
   local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
   local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
   local scheduled = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
@@ -234,6 +238,8 @@ local function next_due()
   return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
 end
 
-local function at_the_doors()
+function at_the_doors()
   return redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF)
+end
+
 end
