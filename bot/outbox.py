@@ -16,6 +16,7 @@ from queueing.message import (
     check_ttl,
     encode,
     new_id,
+    without_chat,
 )
 
 MAX_ELEMENT = 2**20
@@ -51,10 +52,13 @@ class Outbox:
 
         Raises MalformedMessage, whose text names the field, for what could never be sent.
         """
+        chat = canonical_chat(chat_id)
+        if isinstance(kwargs, dict):
+            kwargs = without_chat(kwargs, chat)
         body = {"method": method, "text": text, "kwargs": None if kwargs == {} else kwargs}
         message = Message(
             bot=self._bot_id,
-            chat=canonical_chat(chat_id),
+            chat=chat,
             body={name: value for name, value in body.items() if value is not None},
             id=new_id() if id is None else check_id(id),
             priority=priority,

@@ -11,7 +11,7 @@ queueing.retry.Scope). The classes are labels of `messages_retried_total` (R) an
 | no_answer         | R | written, then no answer until SEND_TIMEOUT or the connection was lost: uncertain       |
 | bad_answer        | R | an answer that is not the Bot API's; uncertain when its status is a success            |
 | conflict          | R | 409                                                                                    |
-| migrated          | R | the chat migrated twice within one delivery                                            |
+| migrated          | R | the chat has another id now: at once to that one, costs no attempt                     |
 | unauthorized      | R | 401 for a token that worked before in this process: every 60 s, costs no attempt       |
 | queue_unavailable | R | the token could not be looked up: after 1 s, costs no attempt                          |
 | internal_error    | R | a mistake of ours, uncertain; the log has the traceback                                |
@@ -35,7 +35,7 @@ from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, Invali
 
 from bot.transport import LONGEST_WAIT, BadAnswer, Flood, LeaseEnded, NoAnswer, NotWritten, ServerError, TooLarge
 from monitoring.logs import mask
-from queueing.retry import Outcome, Rejected, RetryLater, Scope, Sent, Unsent
+from queueing.retry import Moved, Outcome, Rejected, RetryLater, Scope, Sent, Unsent
 
 UNAUTHORIZED_WAIT = 60.0
 """Seconds until a token that worked once is tried again: a person has to act, and nothing is lost meanwhile."""
@@ -58,6 +58,8 @@ def classify(error: Exception, *, worked: bool = False) -> Outcome:
     match error:
         case LeaseEnded():
             return Unsent()
+        case ChatMigrated(new_chat_id=chat):
+            return Moved(str(chat), str(error))
         case RetryAfter():
             return RetryLater(str(error), "flood", after=_wait(error), scope=Scope.CHAT)
         case InvalidToken() if worked:
@@ -87,8 +89,6 @@ def _transient(error: Exception) -> RetryLater:
             return RetryLater(text, "bad_answer", uncertain=status < HTTPStatus.MULTIPLE_CHOICES, scope=Scope.RECEIVER)
         case Conflict():
             return RetryLater(text, "conflict")
-        case ChatMigrated():
-            return RetryLater(text, "migrated")
         case NetworkError():  # a status that the Bot API doesn't have, with a description
             return RetryLater(text, "bad_answer")
         case _:

@@ -30,7 +30,6 @@ TOKEN = re.compile(r"([0-9]{1,20}):[A-Za-z0-9_-]{1,200}")
 
 _AUTHENTICATED = (BadRequest, Forbidden, ChatMigrated, Conflict)  # Telegram says these only to a bot that it knows
 _KNOWN_BOTS = 1_000
-_KNOWN_MIGRATIONS = 10_000
 _CREDENTIALS_WAIT = 1.0
 _LONGEST_RESULT = 1_000
 
@@ -77,7 +76,6 @@ class Sender:
         self._send_timeout = send_timeout
         self._request = request
         self._bots: _Recent[str, Bot] = _Recent(_KNOWN_BOTS)
-        self._migrated: _Recent[tuple[str, str], int] = _Recent(_KNOWN_MIGRATIONS)
 
     async def deliver(self, message: Message, may_write: MayWrite) -> Outcome:
         """Sends a message. Never raises; see queueing.worker.Deliver."""
@@ -132,7 +130,8 @@ class Sender:
     async def _send(self, bot: Bot, call: Call, deadline: float) -> Outcome:
         """Raises InvalidToken if the token was refused."""
         try:
-            outcome: Outcome = Sent(_receipt(await self._post(bot, call, deadline)))
+            result = await self._request.call(f"{bot.base_url}/{call.method}", call.parameters, self._left(deadline))
+            outcome: Outcome = Sent(_receipt(result), _id_of_chat(call.parameters["chat_id"], result))
         except NotFound:
             await self._check_token(bot, deadline)
             outcome = Rejected(f"the Bot API has no method {call.method}", "unknown_method")
@@ -144,19 +143,6 @@ class Sender:
                 return outcome
         await self._remember(bot, deadline)
         return outcome
-
-    async def _post(self, bot: Bot, call: Call, deadline: float) -> Any:
-        """Posts to where the chat is now. A chat that migrated is remembered and tried again at once."""
-        url = f"{bot.base_url}/{call.method}"
-        lane = (_id(bot), call.parameters["chat_id"])
-        if (chat := self._migrated.get(lane)) is not None:
-            call.parameters["chat_id"] = chat
-        try:
-            return await self._request.call(url, call.parameters, self._left(deadline))
-        except ChatMigrated as migration:
-            self._migrated.put(lane, migration.new_chat_id)
-            call.parameters["chat_id"] = migration.new_chat_id
-        return await self._request.call(url, call.parameters, self._left(deadline))
 
     async def _check_token(self, bot: Bot, deadline: float) -> None:
         """Raises InvalidToken if Telegram doesn't know the token, NotWritten if it cannot be asked."""
@@ -200,6 +186,16 @@ def _receipt(result: Any) -> str | None:
         return json.dumps([item["message_id"] for item in result])
     text = json.dumps(result)
     return json.dumps(_masked(result)) if len(text) <= _LONGEST_RESULT else None
+
+
+def _id_of_chat(name: str, result: Any) -> str | None:
+    """The id of the chat that was sent to by its @name, if Telegram's answer tells it."""
+    message = result[0] if isinstance(result, list) and result else result
+    match message:
+        case {"chat": {"id": int(id), "username": str(username)}} if name == f"@{username.lower()}":
+            return str(id)
+        case _:
+            return None
 
 
 def _is_message(result: Any) -> bool:

@@ -13,7 +13,9 @@ from pydantic import BeforeValidator, SecretStr, ValidationError, model_validato
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from monitoring.logs import mask
+from queueing.errors import MalformedMessage
 from queueing.limits import OFF, Rate, RateLimits
+from queueing.message import canonical_chat
 
 TELEGRAM = "https://api.telegram.org"
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -65,6 +67,27 @@ def _rate(text: str) -> Rate:
     if not rate.count:
         raise ValueError("messages/duration, such as 30/1s or 20/60s, or off")
     return rate
+
+
+_CHATS_MOST = 100  # each call of each process to the store carries them all
+
+
+def _chat_rates(text: str) -> dict[str, Rate]:
+    rates: dict[str, Rate] = {}
+    try:
+        for item in text.split(","):
+            name, _, rate = item.strip().partition("=")
+            chat = canonical_chat(name)
+            if chat in rates:
+                raise ValueError
+            rates[chat] = _rate(rate)
+        if len(rates) > _CHATS_MOST:
+            raise ValueError
+    except (ValueError, MalformedMessage):
+        raise ValueError(
+            f"chat=rate, separated by commas, such as -1001234=5/60s,@news=off: at most {_CHATS_MOST} chats, each once"
+        ) from None
+    return rates
 
 
 def _lease(text: str) -> float:
@@ -240,6 +263,8 @@ class Settings(BaseSettings):
     rate_global: Annotated[Rate, NoDecode, _parse(_rate)] = Rate(30, 1.0)
     rate_chat: Annotated[Rate, NoDecode, _parse(_rate)] = Rate(1, 1.0)
     rate_group: Annotated[Rate, NoDecode, _parse(_rate)] = Rate(20, 60.0)
+    rate_paid: Annotated[Rate, NoDecode, _parse(_rate)] = Rate(1000, 1.0)
+    rate_chats: Annotated[Mapping[str, Rate], NoDecode, _parse(_chat_rates)] = {}
     max_attempts: Annotated[int, _whole(1, 1000)] = 5
     retry_base: Duration = 1.0
     retry_max: Duration = 300.0
@@ -279,7 +304,7 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> RateLimits:
         """What may leave, for all processes together."""
-        return RateLimits(self.rate_global, self.rate_chat, self.rate_group)
+        return RateLimits(self.rate_global, self.rate_chat, self.rate_group, self.rate_paid, self.rate_chats)
 
     @property
     def names_redis(self) -> bool:

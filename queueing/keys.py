@@ -9,21 +9,27 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:handoff          | list   | what the doorbell moved from the front door; it comes before the rest  | no        |
 | {Q}:bulk             | list   | the front door of bulk messages                                        | no        |
 | {Q}:lane:P:BOT:CHAT  | list   | a lane's entries of priority P (i, n, b); the head stays until settled | no        |
-| {Q}:ready:P:BOT      | zset   | a bot's lanes that may be served now, by the time of their last turn   | no        |
+| {Q}:ready:P:BOT      | zset   | an account's lanes that may be served now, by their last turn's time   | no        |
 | {Q}:due              | zset   | lanes that wait, by the time at which they are looked at again         | no        |
 | {Q}:scheduled        | zset   | "number element" of messages for later, by the time they are due       | no        |
-| {Q}:bots             | zset   | bots with ready lanes, by the time of their last turn                  | no        |
-| {Q}:bots:due         | zset   | bots that wait, by the time at which they are looked at again          | no        |
+| {Q}:bots             | zset   | accounts with ready lanes, by the time of their last turn              | no        |
+| {Q}:bots:due         | zset   | accounts that wait, by the time at which they are looked at again      | no        |
 | {Q}:bots:served      | zset   | bots by the time of their last grant, if it was within the last minute | yes: 60 s |
 | {Q}:log:SCOPE        | zset   | tokens of what left of "bot:BOT" or "chat:BOT:CHAT", by when: a log    | yes       |
-| {Q}:pace             | hash   | bot → the time of its next slot                                        | no        |
+| {Q}:pace             | hash   | account → the time of its next slot                                    | no        |
+| {Q}:aliases          | hash   | lane → the chat that it is another name of; "names BOT:CHAT" → the     | no        |
+|                      |        | other names of a chat, 20 at most                                      |           |
+| {Q}:aliases:index    | zset   | lanes that are another name, by when that was said; 100,000 at most    | no        |
+| {Q}:merging          | zset   | "BOT:CHAT BOT:CHAT" of lanes that are one and not merged yet, in order | no        |
+| {Q}:merged:P:BOT:CHAT | list  | entries that go before the rest of a lane that is being merged         | no        |
 | {Q}:paused           | hash   | lane, bot or * → "until reason"; "hand SCOPE" → "since reason": by     | no        |
 |                      |        | a person, until a person resumes it                                    |           |
 | {Q}:floods:BOT       | hash   | lane → "told until" of a 429 of the last second, ms                    | yes: 1 s  |
 | {Q}:failing:BOT      | hash   | lanes whose sends failed since anything got through                    | yes: 60 s |
 | {Q}:outages          | hash   | bot → "level next-probe"; "BOT probe" → the lane that probes           | no        |
-| {Q}:held:PROCESS     | hash   | lane → "token call P granted" of each lease; #call, #about, #sent,     | no        |
-|                      |        | #clock; #alone: the lane that it has, or is to have, all by itself     |           |
+| {Q}:held:PROCESS     | hash   | lane → "token call P granted" of each lease, with p if it is paid;     | no        |
+|                      |        | #call, #about, #sent, #clock; #alone: the lane that it has, or is to   |           |
+|                      |        | have, all by itself                                                    |           |
 | {Q}:processes        | zset   | incarnations, by the time at which they are presumed dead              | no        |
 | {Q}:idle             | set    | incarnations that wait for work                                        | no        |
 | {Q}:tries            | hash   | "P BOT:CHAT" → what was tried with the head so far                     | no        |
@@ -40,8 +46,9 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 
 All times are milliseconds of the server's clock; those that end something are in queue time, which its jumps do not
 move (lua/clock.lua). Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the
-process: `leave` and `reap` delete it. A lane with entries is in exactly one of its bot's `ready` sets, `due`, or a
-`held` hash; an empty one has no key, and is in none.
+process: `leave` and `reap` delete it. A lane with entries is in exactly one of `due`, a `held` hash, and the `ready`
+sets of its head's account; but while it is in `merging`, not in `due` or `ready`. An empty one has no key, and is in
+none. An account has a budget of its own: a bot, or "BOT$" for what it pays for; `ready`, `log` and `pace` go by it.
 """
 
 from dataclasses import dataclass

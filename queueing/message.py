@@ -108,7 +108,7 @@ class Message:
 def canonical_chat(value: object) -> str:
     """The one name of a chat: "42" and 42 are the same, @names are compared without case.
 
-    The same rule stands in lua/drain.lua, for elements that other programs push.
+    The same rule stands in lua/element.lua, for elements that other programs push.
 
     Raises MalformedMessage if the value cannot name a chat.
     """
@@ -132,6 +132,24 @@ def _lane_field(chat: str) -> dict[str, str]:
             return {"lane": chat}
         raise
     return {"chat_id": chat}
+
+
+def without_chat(kwargs: Mapping[str, Any], chat: object) -> dict[str, Any]:
+    """A call's parameters without `chat_id`, which may only name the message's own chat again: order and limits are
+    that one's, and it may have another name by the time the message leaves. None: the parameter was its only name.
+
+    Raises MalformedMessage if it names another chat.
+    """
+    rest = dict(kwargs)
+    if "chat_id" in rest:
+        again = rest.pop("chat_id")
+        try:
+            same = chat is None or canonical_chat(again) == canonical_chat(chat)
+        except MalformedMessage:
+            same = False
+        if not same:
+            raise MalformedMessage("kwargs.chat_id names another chat than chat_id")
+    return rest
 
 
 def encode(message: Message) -> bytes:
@@ -158,7 +176,8 @@ def encode(message: Message) -> bytes:
 
 
 def decode(element: bytes, *, bot: str, chat: str, id: str, accepted: float) -> Message:
-    """The message in an element. `bot`, `chat`, `id` and `accepted` are what the queue found or gave when it took it.
+    """The message in an element. `bot`, `chat`, `id` and `accepted` are what the queue found or gave when it took it;
+    `chat` may be another name of the element's.
 
     Raises MalformedMessage, which says what is wrong, for anything the queue cannot work with.
     """
@@ -168,10 +187,13 @@ def decode(element: bytes, *, bot: str, chat: str, id: str, accepted: float) -> 
         raise MalformedMessage(f"not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise MalformedMessage("not a JSON object")
+    body = {key: value for key, value in fields.items() if key not in _FIELDS}
+    if isinstance(body.get("kwargs"), dict):
+        body["kwargs"] = without_chat(body["kwargs"], fields.get("chat_id"))
     return Message(
         bot=bot,
         chat=chat,
-        body={key: value for key, value in fields.items() if key not in _FIELDS},
+        body=body,
         id=id,
         priority=_priority(fields.get("priority")),
         track=_track(fields.get("track")),

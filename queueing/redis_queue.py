@@ -87,7 +87,7 @@ class RedisQueue(RedisDesk):
         self.incarnation = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._about = json.dumps({"pid": os.getpid(), "workers": workers})
         self._claim, self._reap, self._leave = Script("claim"), Script("reap"), Script("leave")
-        self._enqueue, self._stats = Script("enqueue"), Script("stats")
+        self._enqueue, self._alias, self._stats = Script("enqueue"), Script("alias"), Script("stats")
         self._call = 0
         self._asked: float | None = None
         self._expires = 0.0
@@ -202,7 +202,9 @@ class RedisQueue(RedisDesk):
         except MalformedMessage as error:
             self._unreadable.append((lane, token, str(error)))
             return None
-        write_by = asked + WRITE_WITHIN if self._limits.limits(chat) else None
+        # A single chat's limit may be set for another of its names, which only the server knows.
+        limited = bool(self._limits.chats) or self._limits.limits(chat, paid=message.paid)
+        write_by = asked + WRITE_WITHIN if limited else None
         return Lease(token, lane, message, attempts=grant[2], takeovers=grant[3], granted_at=asked, write_by=write_by)
 
     def clock(self) -> float:
@@ -232,6 +234,9 @@ class RedisQueue(RedisDesk):
                         self._woken.set()
             except QueueUnavailable:
                 await asyncio.sleep(0.25)  # claim says what is wrong; here it is enough not to spin
+
+    async def alias(self, bot: str, chat: str, other: str) -> None:
+        await self._alias.run(self._patient, self._keys.front, [bot, chat, other, self._limits_arg])
 
     async def reap(self) -> Sequence[TakenOver]:
         args: list[str | bytes | int] = [_ms(self._lease_seconds), _ms(self._lease_seconds / 5), self._limits_arg]
@@ -314,8 +319,9 @@ def _one_line(text: str | None) -> str:
 
 
 def _limits_arg(limits: RateLimits) -> str:
-    """See lua/limits.lua: "bot 30 1010.000 chat …", periods in ms, the margin included."""
-    rates = {"bot": limits.bot, "chat": limits.chat, "group": limits.group}
+    """See lua/limits.lua: "bot 30 1010.000 paid … =-1001234 5 60010.000", periods in ms, the margin included."""
+    rates = {"bot": limits.bot, "paid": limits.paid, "chat": limits.chat, "group": limits.group}
+    rates |= {f"={chat}": rate for chat, rate in limits.chats.items()}
     return " ".join(f"{name} {rate.count} {(rate.period + MARGIN) * 1000:.3f}" for name, rate in rates.items())
 
 
@@ -324,15 +330,15 @@ def _settlement_args(settlement: Settlement) -> list[str]:
     nothing = settlement.written is None or settlement.decision == Release()
     written = "" if nothing else str(_ms(settlement.written or 0.0))
     match settlement.decision:
-        case Ack(result):
-            rest = ["ack", result or ""]
+        case Ack(result, chat):
+            rest = ["ack", result or "", chat or ""]
         case Release(delay, reason, error, counts, _, scope):
             rest = ["release", str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
         case Bury(reason, error, _, scope):
             rest = ["bury", reason, _one_line(error), scope]
         case Hold(error, scope):
             rest = ["hold", _one_line(error), scope]
-        case Move():
-            raise NotImplementedError
+        case Move(chat, error):
+            rest = ["move", chat, _one_line(error)]
     verb, *arguments = rest
     return [verb, lane, token, written, *arguments, *[""] * (_ARGUMENTS - len(arguments))]

@@ -72,6 +72,7 @@ class BotApi:
             params, broken = Params(NO_PARAMS), error
         values = params.values
         chat = parse_chat(values.get("chat_id"))
+        self._world.people.note_channel(chat, values.get("chat_id"))
         weight = _weight(method, params) if method.sends else 0
         headers = request.headers
         seq = self._world.ledger.add(

@@ -46,6 +46,7 @@ class People:
     def __init__(self) -> None:
         self.chats: dict[int, dict[str, Any]] = {}
         self.users: dict[int, dict[str, Any]] = {}
+        self.channels: dict[int, str] = {}
 
     def chat(self, chat: int) -> dict[str, Any]:
         """The Chat object."""
@@ -55,7 +56,8 @@ class People:
         kind = chat_kind(chat)
         if kind == "private":
             return {"id": chat, "type": kind, **_names(self.user(chat))}
-        return {"id": chat, "type": kind, "title": f"{kind.capitalize()} {abs(chat)}"}
+        title = {"id": chat, "type": kind, "title": f"{kind.capitalize()} {abs(chat)}"}
+        return {**title, "username": self.channels[chat]} if chat in self.channels else title
 
     def user(self, user: int) -> dict[str, Any]:
         """The User object of a person."""
@@ -65,6 +67,11 @@ class People:
         self.users[user] = {"id": user, "is_bot": False, "first_name": first_name, "language_code": "en"}
         if username:
             self.users[user]["username"] = username
+
+    def note_channel(self, chat: int, name: object) -> None:
+        """A channel that is called by its @name shows it from then on, as every one does that has a name."""
+        if isinstance(name, str) and _NAME.fullmatch(name):
+            self.channels[chat] = name[1:]
 
     def name_chat(self, chat: int, title: str) -> None:
         self.chats[chat] = {"id": chat, "type": chat_kind(chat), "title": title}

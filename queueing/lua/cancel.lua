@@ -5,21 +5,22 @@
 -- KEYS  1 front door
 -- ARGV  1 id
 -- Returns its state now: cancelled, also a second time, or the one that is in the way; nil if the id is unknown
--- include: keys, status, bell, lane, holder
+-- include: keys, aliases, status, bell, lane, holder
 
 local id = ARGV[1]
 local state, bot, chat = unpack(redis.call('HMGET', status_key(id), 'status', 'bot', 'chat'))
 if state ~= 'pending' and state ~= 'retrying' and state ~= 'sending' then return state end
 
-local lane = bot .. ':' .. chat
-local held = in_flight(lane)
-for _, priority in ipairs(PRIORITIES) do
-  local first = head(priority, lane)
-  if first and first.id == id then
-    if held == priority then return 'sending' end
-    -- It may have been waiting for its next try: those behind it must not.
-    redis.call('HDEL', TRIES, priority .. ' ' .. lane)
-    redis.call('ZADD', DUE, 'XX', now, lane)
+for _, lane in ipairs(lanes_of_chat(bot .. ':' .. chat)) do
+  local held = in_flight(lane)
+  for _, priority in ipairs(PRIORITIES) do
+    local first = head(priority, lane)
+    if first and first.id == id then
+      if held == priority then return 'sending' end
+      -- It may have been waiting for its next try: those behind it must not. (What is being merged has another head.)
+      if not merging[lane] then redis.call('HDEL', TRIES, priority .. ' ' .. lane) end
+      redis.call('ZADD', DUE, 'XX', now, lane)
+    end
   end
 end
 redis.call('HSET', status_key(id), 'status', 'cancelled')

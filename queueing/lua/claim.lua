@@ -6,8 +6,8 @@
 --       7 default bot or ''   8 about the process (JSON)   9 status TTL, ms   10 limits, see limits.lua
 --       11 the process's own clock, ms   12 number of tokens held, then those tokens, then nine for each settlement: verb, lane, token, ms from the grant
 --         to the writing or '' if nothing was written, and (padded with '')
---         ack, result  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
---         hold, error, scope
+--         ack, result, chat or ''  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
+--         hold, error, scope  ·  move, chat, error
 -- Returns { grants, stale tokens, lost tokens, reason and error of each that was buried, ms until something is due or -1,
 --           elements at the doors, tokens whose burial became a release, ms by which the clock jumped,
 --           how often something had to wait for the limit of: a chat, a group, a bot }
@@ -15,7 +15,7 @@
 --
 -- The same call number again returns the same grants and settles nothing twice: a reply lost on the way costs nothing.
 -- allow-oom: a full server must be able to drain.
--- include: keys, clock, status, dedup, limits, outage, lane, ack, release, bury, hold, presence, element, drain, grant
+-- include: keys, clock, status, dedup, aliases, limits, outage, lane, presence, names, merge, ack, release, bury, hold, move, element, drain, grant
 
 local process, call = ARGV[1], tonumber(ARGV[2])
 local lease_ms, heartbeat_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -40,10 +40,13 @@ local function settle_one(verb, lane, lease, a, b, c, d, e)
   local priority = lease.priority
   if verb == 'ack' then
     ack(lane, priority, status_ttl, a)
+    if b ~= '' then alias(lane, bot_of_lane(lane) .. ':' .. b) end
   elseif verb == 'release' then
     release(lane, lease, tonumber(a), tonumber(b), c, d, e)
   elseif verb == 'hold' then
     hold(lane, priority, a, b)
+  elseif verb == 'move' then
+    move(lane, lease, a, b)
   elseif c == 'receiver' and note_failure(bot_of_lane(lane), lane) then
     -- Its attempts ran out in an outage: that is not its fault.
     kept[#kept + 1] = lease.token
@@ -58,9 +61,9 @@ end
 local function note_departure(lane, lease, after)
   lease.written = after ~= ''
   if lease.written then
-    correct_departure(lane, bot_of_lane(lane), lease.token, lease.granted + after)
+    correct_departure(lane, lease.account, lease.token, lease.granted + after)
   else
-    take_back_departure(lane, bot_of_lane(lane), lease.token)
+    take_back_departure(lane, lease.account, lease.token)
   end
 end
 
@@ -104,7 +107,7 @@ local function reconcile(first)
       redis.call('HDEL', HELD, lane)
       leases[lane] = nil
       end_alone(lane)
-      take_back_departure(lane, bot_of_lane(lane), lease.token)
+      take_back_departure(lane, lease.account, lease.token)
       end_probe(bot_of_lane(lane), lane)
       place(lane, now)
     end
@@ -127,7 +130,7 @@ local function pass_the_bell(grants)
   end
 end
 
-local grants, stale, lost, buried, again = {}, {}, {}, {}, false
+local grants, stale, lost, buried, again, merge_again = {}, {}, {}, {}, false, false
 
 local function grant_up_to(most)
   if most == 0 then return {}, false end
@@ -146,6 +149,7 @@ else
   redis.call('HSET', HELD, '#call', call, '#about', about, '#clock', clock_mark(ARGV[11]))
   stale = settle(13 + held_count)
   lost = reconcile(13)
+  merge_again = merge_lanes()
   buried = drain(drain_most, default_bot)
   promote()
   grants, again = grant_up_to(want)
@@ -153,5 +157,5 @@ else
   write_counts()
 end
 
-return { grants, stale, lost, buried, again and 0 or next_due(), at_the_doors(), kept, jumped,
+return { grants, stale, lost, buried, (again or merge_again) and 0 or next_due(), at_the_doors(), kept, jumped,
   limited.chat, limited.group, limited.bot }

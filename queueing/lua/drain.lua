@@ -1,69 +1,72 @@
 -- drain: elements from the hand-off list, then from the front door, into their lanes, at most `most` of them.
 -- What cannot be placed goes to the dead letters.
 
--- Bulk waits at a door of its own until the look-ahead takes it, so that a million of it cost a list of elements.
-local LOOK_AHEAD = 1000 -- bulk messages in lanes at most
+local drain
+do -- a script has room for 200 local names
+  -- Bulk waits at a door of its own until the look-ahead takes it, so that a million of it cost a list of elements.
+  local LOOK_AHEAD = 1000 -- bulk messages in lanes at most
 
--- Our own producers were asked before, by enqueue.
-local function is_second(m)
-  return m.dedup_key and not m.accepted and not claim_dedup_key(m.bot, m.dedup_key, m.id)
-end
-
--- → nil, or what is wrong with the element. from: the door that it came to.
-local function put_into_lane(element, default_bot, from)
-  local m, wrong = read(element, default_bot)
-  if not m then return wrong end
-  if is_second(m) then return end
-  if m.tracked and redis.call('EXISTS', status_key(m.id)) == 0 then
-    open_status(m.id, m.send_at, 'created_at', wall, 'bot', m.bot, 'chat', m.chat)
+  -- Our own producers were asked before, by enqueue.
+  local function is_second(m)
+    return m.dedup_key and not m.accepted and not claim_dedup_key(m.bot, m.dedup_key, m.id)
   end
-  if m.send_at > wall then
-    -- The number keeps what is due at the same time in its order, and what is pushed twice apart.
-    local number = redis.call('HINCRBY', TOTALS, 'ids', 1)
-    redis.call('ZADD', SCHEDULED, m.send_at, string.format('%016d ', number) .. marked(m))
-  elseif m.priority == 'b' and from ~= BULK then
-    redis.call('RPUSH', BULK, marked(m))
-  else
-    push(m.lane, m.priority, entry_of(m, math.max(m.accepted or wall, m.send_at)))
-  end
-end
 
--- What is due comes to the same place as what is new, at most 100 a call.
-local function take_scheduled(default_bot)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', wall, 'LIMIT', 0, 100)) do
-    redis.call('ZREM', SCHEDULED, member)
-    put_into_lane(string.sub(member, 18), default_bot, SCHEDULED)
+  -- → nil, or what is wrong with the element. from: the door that it came to.
+  local function put_into_lane(element, default_bot, from)
+    local m, wrong = read(element, default_bot)
+    if not m then return wrong end
+    if is_second(m) then return end
+    if m.tracked and redis.call('EXISTS', status_key(m.id)) == 0 then
+      open_status(m.id, m.send_at, 'created_at', wall, 'bot', m.bot, 'chat', m.chat)
+    end
+    if m.send_at > wall then
+      -- The number keeps what is due at the same time in its order, and what is pushed twice apart.
+      local number = redis.call('HINCRBY', TOTALS, 'ids', 1)
+      redis.call('ZADD', SCHEDULED, m.send_at, string.format('%016d ', number) .. marked(m))
+    elseif m.priority == 'b' and from ~= BULK then
+      redis.call('RPUSH', BULK, marked(m))
+    else
+      push(canonical(m.bot .. ':' .. m.chat), m.priority, entry_of(m, math.max(m.accepted or wall, m.send_at)))
+    end
   end
-end
 
-local function put_all(elements, default_bot, from, errors)
-  for _, element in ipairs(elements) do
-    if element ~= BELL then
-      local wrong = put_into_lane(string.match(element, '^%s*(.*)$'), default_bot, from)
-      if wrong then
-        bury_unread(element, wrong)
-        errors[#errors + 1] = 'malformed'
-        errors[#errors + 1] = wrong
+  -- What is due comes to the same place as what is new, at most 100 a call.
+  local function take_scheduled(default_bot)
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', wall, 'LIMIT', 0, 100)) do
+      redis.call('ZREM', SCHEDULED, member)
+      put_into_lane(string.sub(member, 18), default_bot, SCHEDULED)
+    end
+  end
+
+  local function put_all(elements, default_bot, from, errors)
+    for _, element in ipairs(elements) do
+      if element ~= BELL then
+        local wrong = put_into_lane(string.match(element, '^%s*(.*)$'), default_bot, from)
+        if wrong then
+          bury_unread(element, wrong)
+          errors[#errors + 1] = 'malformed'
+          errors[#errors + 1] = wrong
+        end
       end
     end
   end
-end
 
--- → reason and error of each that was buried
-local function drain(most, default_bot)
-  local elements = redis.call('LPOP', HANDOFF, most) or {}
-  -- The front door is touched only once the hand-off list is empty: what stands there came first.
-  if #elements < most then
-    for _, element in ipairs(redis.call('LPOP', FRONT, most - #elements) or {}) do
-      elements[#elements + 1] = element
+  -- → reason and error of each that was buried
+  function drain(most, default_bot)
+    local elements = redis.call('LPOP', HANDOFF, most) or {}
+    -- The front door is touched only once the hand-off list is empty: what stands there came first.
+    if #elements < most then
+      for _, element in ipairs(redis.call('LPOP', FRONT, most - #elements) or {}) do
+        elements[#elements + 1] = element
+      end
     end
+    local errors = {}
+    take_scheduled(default_bot)
+    put_all(elements, default_bot, FRONT, errors)
+    local room = LOOK_AHEAD - tonumber(redis.call('HGET', TOTALS, 'laned:b') or 0) - (counts['laned:b'] or 0)
+    if room > 0 and #elements < most then
+      put_all(redis.call('LPOP', BULK, math.min(room, most - #elements)) or {}, default_bot, BULK, errors)
+    end
+    return errors
   end
-  local errors = {}
-  take_scheduled(default_bot)
-  put_all(elements, default_bot, FRONT, errors)
-  local room = LOOK_AHEAD - tonumber(redis.call('HGET', TOTALS, 'laned:b') or 0) - (counts['laned:b'] or 0)
-  if room > 0 and #elements < most then
-    put_all(redis.call('LPOP', BULK, math.min(room, most - #elements)) or {}, default_bot, BULK, errors)
-  end
-  return errors
 end

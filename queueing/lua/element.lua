@@ -1,133 +1,137 @@
 -- element: what stands in a list as JSON, read and checked as far as the queue itself acts upon it; the rest of the checks
 -- is the reader's (queueing/message.py, decode).
 
-local function given(value)
-  if value ~= nil and value ~= cjson.null then return value end
-end
+local read, marked, entry_of
+do -- a script has room for 200 local names
+  local function given(value)
+    if value ~= nil and value ~= cjson.null then return value end
+  end
 
--- Keeps a token that came with a message, beside the one that is known to work.
-local noted = {}
-local function note_token(bot, token)
-  if noted[bot] == token then return end
-  noted[bot] = token
-  if redis.call('HGET', TOKENS, bot) ~= token then redis.call('HSET', NEW_TOKENS, bot, token) end
-end
+  -- Keeps a token that came with a message, beside the one that is known to work.
+  local noted = {}
+  local function note_token(bot, token)
+    if noted[bot] == token then return end
+    noted[bot] = token
+    if redis.call('HGET', TOKENS, bot) ~= token then redis.call('HSET', NEW_TOKENS, bot, token) end
+  end
 
--- → bot, or nil and what is wrong
-local function bot_of(fields, default_bot)
-  local token = given(fields.bot_token)
-  if token then
-    local bot = type(token) == 'string' and string.match(token, '^%d+$')
-    if bot then return bot end -- it stands for a token that was taken out before
-    bot = type(token) == 'string' and string.match(token, '^(%d+):[%w_-]+$')
-    if not bot then return nil, 'bot_token must look like 123456:ABC-DEF' end
-    note_token(bot, token)
+  -- → bot, or nil and what is wrong
+  local function bot_of(fields, default_bot)
+    local token = given(fields.bot_token)
+    if token then
+      local bot = type(token) == 'string' and string.match(token, '^%d+$')
+      if bot then return bot end -- it stands for a token that was taken out before
+      bot = type(token) == 'string' and string.match(token, '^(%d+):[%w_-]+$')
+      if not bot then return nil, 'bot_token must look like 123456:ABC-DEF' end
+      note_token(bot, token)
+      return bot
+    end
+    local bot = given(fields.bot) or default_bot
+    if bot == '' then return nil, 'bot_token is missing, and no bot is configured' end
+    if type(bot) ~= 'string' or #bot > 64 or not string.match(bot, '^[%w_-]+$') then
+      return nil, 'bot must be the number of a bot, as a string'
+    end
     return bot
   end
-  local bot = given(fields.bot) or default_bot
-  if bot == '' then return nil, 'bot_token is missing, and no bot is configured' end
-  if type(bot) ~= 'string' or #bot > 64 or not string.match(bot, '^[%w_-]+$') then
-    return nil, 'bot must be the number of a bot, as a string'
+
+  -- The lane of what is not for a chat of Telegram ('' if none is given), or nil and what is wrong.
+  local function lane_of(fields)
+    local lane = given(fields.lane)
+    if not lane then return '' end
+    if type(lane) == 'string' and #lane <= 128 and string.match(lane, '^[%w_.@+-]+$') then return lane end
+    return nil, 'lane must be 1 to 128 letters, digits or any of _ . @ + -'
   end
-  return bot
-end
 
--- The lane of what is not for a chat of Telegram ('' if none is given), or nil and what is wrong.
-local function lane_of(fields)
-  local lane = given(fields.lane)
-  if not lane then return '' end
-  if type(lane) == 'string' and #lane <= 128 and string.match(lane, '^[%w_.@+-]+$') then return lane end
-  return nil, 'lane must be 1 to 128 letters, digits or any of _ . @ + -'
-end
-
--- → the one name of the chat, or nil and what is wrong. The rule of message.canonical_chat.
-local function chat_of(fields)
-  local chat = given(fields.chat_id)
-  if not chat and type(fields.kwargs) == 'table' then chat = given(fields.kwargs.chat_id) end
-  if not chat then return lane_of(fields) end
-  local number = type(chat) == 'number' and chat
-  if type(chat) == 'string' then
-    local name = string.match(chat, '^%s*(.-)%s*$')
-    if string.match(name, '^@[%w_]+$') and #name <= 65 then return string.lower(name) end
-    number = string.match(name, '^-?%d+$') and #name <= 17 and tonumber(name)
+  -- → the one name of the chat, or nil and what is wrong. The rule of message.canonical_chat.
+  local function chat_of(fields)
+    local chat = given(fields.chat_id)
+    if not chat and type(fields.kwargs) == 'table' then chat = given(fields.kwargs.chat_id) end
+    if not chat then return lane_of(fields) end
+    local number = type(chat) == 'number' and chat
+    if type(chat) == 'string' then
+      local name = string.match(chat, '^%s*(.-)%s*$')
+      if string.match(name, '^@[%w_]+$') and #name <= 65 then return string.lower(name) end
+      number = string.match(name, '^-?%d+$') and #name <= 17 and tonumber(name)
+    end
+    if number and number == math.floor(number) and math.abs(number) < 2 ^ 53 then
+      return number == 0 and '0' or string.format('%.0f', number) -- there is a -0
+    end
+    return nil, 'chat_id must be a whole number or an @name'
   end
-  if number and number == math.floor(number) and math.abs(number) < 2 ^ 53 then
-    return number == 0 and '0' or string.format('%.0f', number) -- there is a -0
+
+  local function id_of(fields)
+    local id = given(fields.id)
+    if not id then return 'q-' .. redis.call('HINCRBY', TOTALS, 'ids', 1) end
+    if type(id) == 'string' and #id <= 128 and string.match(id, '^[%w_.:@+-]+$') then return id end
+    return nil, 'id must be 1 to 128 letters, digits or any of _ . : @ + -'
   end
-  return nil, 'chat_id must be a whole number or an @name'
-end
 
-local function id_of(fields)
-  local id = given(fields.id)
-  if not id then return 'q-' .. redis.call('HINCRBY', TOTALS, 'ids', 1) end
-  if type(id) == 'string' and #id <= 128 and string.match(id, '^[%w_.:@+-]+$') then return id end
-  return nil, 'id must be 1 to 128 letters, digits or any of _ . : @ + -'
-end
+  local YEAR_MS = 366 * 24 * 3600 * 1000
 
-local YEAR_MS = 366 * 24 * 3600 * 1000
+  local function text_up_to(value, most) return type(value) == 'string' and #value >= 1 and #value <= most end
 
-local function text_up_to(value, most) return type(value) == 'string' and #value >= 1 and #value <= most end
-
--- → nil, or what is wrong with the fields that the queue itself acts upon. The rules of queueing/message.py.
-local function wrong_of(fields)
-  local ttl, send_at, key = given(fields.ttl), given(fields.send_at), given(fields.dedup_key)
-  if ttl and not (type(ttl) == 'number' and ttl > 0 and ttl * 1000 <= YEAR_MS) then
-    return 'ttl must be seconds, more than 0 and at most 366 days'
+  -- → nil, or what is wrong with the fields that the queue itself acts upon. The rules of queueing/message.py.
+  local function wrong_of(fields)
+    local ttl, send_at, key = given(fields.ttl), given(fields.send_at), given(fields.dedup_key)
+    if ttl and not (type(ttl) == 'number' and ttl > 0 and ttl * 1000 <= YEAR_MS) then
+      return 'ttl must be seconds, more than 0 and at most 366 days'
+    end
+    if send_at and not (type(send_at) == 'number' and send_at >= 0 and send_at * 1000 <= wall + YEAR_MS) then
+      return 'send_at must be Unix seconds, at most 366 days ahead'
+    end
+    if key and not text_up_to(key, 256) then return 'dedup_key must be a string of 1 to 256 bytes' end
   end
-  if send_at and not (type(send_at) == 'number' and send_at >= 0 and send_at * 1000 <= wall + YEAR_MS) then
-    return 'send_at must be Unix seconds, at most 366 days ahead'
+
+  -- The token is kept once, by bot; in the element the bot's number stands for it.
+  local function without_token(element, fields, bot)
+    if not given(fields.bot_token) then return element end
+    -- As a whole string, wherever it stands: a text that only mentions it stays as it is. A token has no magic but `-`.
+    return (string.gsub(element, '"' .. string.gsub(fields.bot_token, '%-', '%%-') .. '"', '"' .. bot .. '"'))
   end
-  if key and not text_up_to(key, 256) then return 'dedup_key must be a string of 1 to 256 bytes' end
-end
 
--- The token is kept once, by bot; in the element the bot's number stands for it.
-local function without_token(element, fields, bot)
-  if not given(fields.bot_token) then return element end
-  -- As a whole string, wherever it stands: a text that only mentions it stays as it is. A token has no magic but `-`.
-  return (string.gsub(element, '"' .. string.gsub(fields.bot_token, '%-', '%%-') .. '"', '"' .. bot .. '"'))
-end
+  -- What an entry says before its element, see lane.lua. Paid: the rule of Message.paid.
+  local function flags_of(fields)
+    local flags = fields.track == true and 't' or ''
+    if fields.uncertain == 'hold' then flags = flags .. 'h' end
+    if fields.uncertain == 'resend' then flags = flags .. 'r' end
+    if type(fields.kwargs) == 'table' and fields.kwargs.allow_paid_broadcast == true then flags = flags .. 'p' end
+    return flags == '' and '-' or flags
+  end
 
--- What an entry says before its element, see lane.lua.
-local function flags_of(fields)
-  local flags = fields.track == true and 't' or ''
-  if fields.uncertain == 'hold' then flags = flags .. 'h' end
-  if fields.uncertain == 'resend' then flags = flags .. 'r' end
-  return flags == '' and '-' or flags
-end
+  -- What an element asks for: { bot, chat, id, priority, tracked, flags, ttl, send_at (both ms), dedup_key, accepted (ms,
+  -- if it was looked at before), element without token }; or nil and what is wrong.
+  function read(element, default_bot)
+    local ok, fields = pcall(cjson.decode, element)
+    if not ok or type(fields) ~= 'table' or not string.match(element, '^{') then return nil, 'not a JSON object' end
+    local bot, chat, id, wrong
+    bot, wrong = bot_of(fields, default_bot)
+    if not bot then return nil, wrong end
+    chat, wrong = chat_of(fields)
+    if not chat then return nil, wrong end
+    wrong = wrong_of(fields)
+    if wrong then return nil, wrong end
+    id, wrong = id_of(fields)
+    if not id then return nil, wrong end
+    return {
+      bot = bot, chat = chat, id = id, id_is_new = not given(fields.id),
+      priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n',
+      tracked = fields.track == true,
+      ttl = given(fields.ttl) and fields.ttl * 1000, send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
+      dedup_key = given(fields.dedup_key), flags = flags_of(fields),
+      accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, wall)) or nil,
+      element = without_token(element, fields, bot),
+    }
+  end
 
--- What an element asks for: { bot, chat, lane, id, priority, tracked, ttl, send_at (both ms), dedup_key, accepted (ms,
--- if it was looked at before), element without token }; or nil and what is wrong.
-local function read(element, default_bot)
-  local ok, fields = pcall(cjson.decode, element)
-  if not ok or type(fields) ~= 'table' or not string.match(element, '^{') then return nil, 'not a JSON object' end
-  local bot, chat, id, wrong
-  bot, wrong = bot_of(fields, default_bot)
-  if not bot then return nil, wrong end
-  chat, wrong = chat_of(fields)
-  if not chat then return nil, wrong end
-  wrong = wrong_of(fields)
-  if wrong then return nil, wrong end
-  id, wrong = id_of(fields)
-  if not id then return nil, wrong end
-  return {
-    bot = bot, chat = chat, lane = bot .. ':' .. chat, id = id, id_is_new = not given(fields.id),
-    priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n',
-    tracked = fields.track == true,
-    ttl = given(fields.ttl) and fields.ttl * 1000, send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
-    dedup_key = given(fields.dedup_key), flags = flags_of(fields),
-    accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, wall)) or nil,
-    element = without_token(element, fields, bot),
-  }
-end
+  -- Its element, that says what was found at the first look, for whoever looks next.
+  function marked(m)
+    local marks = (m.accepted and '' or string.format('"accepted":%.0f,', wall))
+      .. (m.id_is_new and '"id":"' .. m.id .. '",' or '')
+    return '{' .. marks .. string.sub(m.element, 2)
+  end
 
--- Its element, that says what was found at the first look, for whoever looks next.
-local function marked(m)
-  local marks = (m.accepted and '' or string.format('"accepted":%.0f,', wall))
-    .. (m.id_is_new and '"id":"' .. m.id .. '",' or '')
-  return '{' .. marks .. string.sub(m.element, 2)
-end
-
-local function entry_of(m, accepted)
-  local expires = m.ttl and string.format(' %.0f', accepted + m.ttl) or ''
-  return string.format('%s %s %.0f%s\n', m.id, m.flags, accepted, expires) .. m.element
+  function entry_of(m, accepted)
+    local expires = m.ttl and string.format(' %.0f', accepted + m.ttl) or ''
+    return string.format('%s %s %.0f%s\n', m.id, m.flags, accepted, expires) .. m.element
+  end
 end

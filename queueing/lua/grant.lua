@@ -1,5 +1,9 @@
 -- grant: the one place where a message is admitted. Every limit is asked before anything is written.
 
+local promote, granted, read_hand, grant_alone, grant, next_due, at_the_doors
+
+do -- a script has room for 200 local names; all the rest here is for these alone
+
 local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
 local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
 local OF_LATE_MS = 60000
@@ -7,31 +11,31 @@ local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set
 local LOOKS = 50       -- lanes and messages that may be found not to be eligible after all, in one call
 
 -- What has become due goes back to its place, at most 100 of each kind a call.
-local function promote()
+function promote()
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', DUE, lane)
-    leave_ready(lane)
+    if any_tried then leave_ready(lane) end -- for a lower priority, while this one's retry was not due
     place(lane, served_at(lane))
   end
-  for _, bot in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
-    redis.call('ZREM', BOTS_DUE, bot)
-    redis.call('ZADD', BOTS, bot_served_at(bot), bot)
-    blocked[bot] = false
+  for _, account in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', BOTS_DUE, account)
+    redis.call('ZADD', BOTS, account_served_at(account), account)
+    blocked[account] = false
   end
 end
 
 -- → the head as a grant has it, { lane, token, attempts, takeovers, entry }; nil if there is none
-local function granted(lane, priority, token)
+function granted(lane, priority, token)
   local entry = redis.call('LINDEX', list_key(priority, lane), 0)
   if not entry then return nil end
   local attempts, takeovers = tries(priority, lane)
   return { lane, token, attempts, takeovers, entry }
 end
 
-local function block(bot, free_at)
-  redis.call('ZREM', BOTS, bot)
-  redis.call('ZADD', BOTS_DUE, free_at, bot)
-  blocked[bot] = true
+local function block(account, free_at)
+  redis.call('ZREM', BOTS, account)
+  redis.call('ZADD', BOTS_DUE, free_at, account)
+  blocked[account] = true
 end
 
 -- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
@@ -44,7 +48,7 @@ local function take_in_hand(bot, priority)
   hand.bulk_of_all = hand.bulk_of_all + 1
 end
 
-local function read_hand(leases, workers)
+function read_hand(leases, workers)
   redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
   hand.workers, hand.share = workers, workers * BOT_SHARE
   for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
@@ -59,42 +63,47 @@ local function may_take_bulk(bot)
   return (hand.bulk[bot] or 0) < hand.share * BULK_SHARE or is_the_only_one(bot)
 end
 
--- The bot that was served longest ago, of those that may send; one that has its share only if no other can.
-local function choose_bot(passed)
+-- When anything of an account may leave: limits, pauses, outages.
+local function may_leave_at(account)
+  local _, probe_at = outage_of(bot_of_account(account))
+  return math.max(account_free_at(account), probe_at)
+end
+
+-- The account that was served longest ago, of those that may send; one whose bot has its share only if no other can.
+local function choose_account(passed)
   local second
-  for _, bot in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
-    if not passed[bot] then
-      local _, probe_at = outage_of(bot)
-      local free_at = math.max(bot_free_at(bot), probe_at)
+  for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
+    if not passed[account] then
+      local bot, free_at = bot_of_account(account), may_leave_at(account)
       if free_at > now then
-        block(bot, free_at)
+        block(account, free_at)
       elseif (hand.all[bot] or 0) < hand.share then
-        return bot
+        return account
       elseif not second and is_the_only_one(bot) then
-        second = bot
+        second = account
       end
     end
   end
   return second
 end
 
--- → lane and priority of the bot's next lane; nil if there is none that may be served now
-local function next_lane(bot, passed)
+-- → lane and priority of the account's next lane; nil if there is none that may be served now
+local function next_lane(account, passed)
   local more = false
   for _, priority in ipairs(PRIORITIES) do
-    if priority ~= 'b' or may_take_bulk(bot) then
-      local lane = redis.call('ZPOPMIN', ready_key(priority, bot))[1]
+    if priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
+      local lane = redis.call('ZPOPMIN', ready_key(priority, account))[1]
       if lane then
         if any_tried then redis.call('ZREM', DUE, lane) end -- a retry of a higher priority may be due later
         return lane, priority
       end
     else
-      more = redis.call('EXISTS', ready_key(priority, bot)) == 1
+      more = redis.call('EXISTS', ready_key(priority, account)) == 1
     end
   end
-  passed[bot] = true
+  passed[account] = true
   passed.count = passed.count + 1
-  if not more then redis.call('ZREM', BOTS, bot) end
+  if not more then redis.call('ZREM', BOTS, account) end
 end
 
 local POISON = 3  -- times that the process that held it was presumed dead
@@ -121,14 +130,15 @@ local function clear_head(lane, priority, message, why, status_ttl, buried)
 end
 
 -- Takes away heads that are not to be sent any more, `most` at most. → how many, then the grant (still without a token)
--- and the message of the head that is to be sent; without one, the lane is put where it belongs.
-local function clear_heads(lane, priority, most, status_ttl, buried)
+-- and the message of the head that is to be sent on this account; without one, the lane is put where it belongs.
+local function clear_heads(lane, priority, account, most, status_ttl, buried)
   local cleared = 0
   while cleared < most do
     local grant = granted(lane, priority, '')
     if not grant then break end
     local message = parse(grant[5])
     local why = ended(message, grant[4])
+    if not why and account_for(lane, grant[5]) ~= account then break end
     if not why then return cleared, grant, message end
     clear_head(lane, priority, message, why, status_ttl, buried)
     cleared = cleared + 1
@@ -147,13 +157,14 @@ local function next_token(want)
   return string.format('%.0f', last_token - tokens_left)
 end
 
-local function lease(grant, message, priority, bot, token, held_key_, call)
-  local lane = grant[1]
-  redis.call('HSET', held_key_, lane, string.format('%s %d %s %.0f', token, call, priority, now))
-  redis.call('ZADD', BOTS, now, bot)
+local function lease(grant, message, priority, account, token, held_key_, call)
+  local lane, bot = grant[1], bot_of_account(account)
+  local paid = message.paid and ' p' or ''
+  redis.call('HSET', held_key_, lane, string.format('%s %d %s %.0f%s', token, call, priority, now, paid))
+  redis.call('ZADD', BOTS, now, account)
   redis.call('ZADD', SERVED, now, bot)
   redis.call('PEXPIRE', SERVED, OF_LATE_MS)
-  count_departure(lane, bot, token)
+  count_departure(lane, account, token)
   note_probe(bot, lane)
   take_in_hand(bot, priority)
   grant[2] = token
@@ -164,45 +175,53 @@ end
 -- A suspect is set aside for this process, which takes nothing else until its hands are empty, and then that alone.
 local function set_aside(lane, held_key_) redis.call('HSET', held_key_, '#alone', lane) end
 
+-- Of the first message that is to leave, whenever it may.
+local function account_of_lane(lane)
+  for _, priority in ipairs(PRIORITIES) do
+    local entry = redis.call('LINDEX', list_key(priority, lane), 0)
+    if entry then return account_for(lane, entry) end
+  end
+  return bot_of_lane(lane)
+end
+
 -- → the grant of what was set aside, if it may leave now, and whether the process may take anything else
-local function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
+function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
   if next(leases) then return nil, false end
-  local bot = bot_of_lane(lane)
-  local _, probe_at = outage_of(bot)
-  local free_at = math.max(bot_free_at(bot), probe_at)
+  local account = account_of_lane(lane)
+  local free_at = may_leave_at(account)
   if free_at > now and free_at <= now + ALONE_MS then
-    block(bot, free_at)
+    block(account, free_at)
     return nil, false
   end
   redis.call('HDEL', held_key_, '#alone')
   local priority = place(lane, 0)
   if free_at > now or not priority then return nil, true end
   leave_ready(lane)
-  local _, found, message = clear_heads(lane, priority, LOOKS, status_ttl, buried)
+  local _, found, message = clear_heads(lane, priority, account, LOOKS, status_ttl, buried)
   if not found then return nil, true end
   local is_suspect = found[4] >= SUSPECT
   if is_suspect then set_aside(lane, held_key_) end
-  return lease(found, message, priority, bot, next_token(1), held_key_, call), not is_suspect
+  return lease(found, message, priority, account, next_token(1), held_key_, call), not is_suspect
 end
 
 -- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
-local function grant(want, leases, held_key_, call, status_ttl, buried)
+function grant(want, leases, held_key_, call, status_ttl, buried)
   local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
   while #grants < want and looks < LOOKS and not is_alone do
-    local bot = choose_bot(passed)
-    if not bot then break end
-    local lane, priority = next_lane(bot, passed)
+    local account = choose_account(passed)
+    if not account then break end
+    local lane, priority = next_lane(account, passed)
     local free_at = lane and chat_free_at(lane)
     if lane and free_at > now then
       redis.call('ZADD', DUE, free_at, lane)
       looks = looks + 1
     elseif lane then
-      local cleared, found, message = clear_heads(lane, priority, LOOKS - looks, status_ttl, buried)
+      local cleared, found, message = clear_heads(lane, priority, account, LOOKS - looks, status_ttl, buried)
       looks = looks + cleared
       is_alone = found and found[4] >= SUSPECT
       if is_alone then set_aside(lane, held_key_) end
       if found and (not is_alone or (#grants == 0 and not next(leases))) then
-        grants[#grants + 1] = lease(found, message, priority, bot, next_token(want - #grants), held_key_, call)
+        grants[#grants + 1] = lease(found, message, priority, account, next_token(want - #grants), held_key_, call)
       end
     end
   end
@@ -210,7 +229,7 @@ local function grant(want, leases, held_key_, call, status_ttl, buried)
 end
 
 -- ms until a lane, a bot or a scheduled message has to be looked at again; -1: none is waiting for a time
-local function next_due()
+function next_due()
   local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
   local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
   local scheduled = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
@@ -219,6 +238,8 @@ local function next_due()
   return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
 end
 
-local function at_the_doors()
+function at_the_doors()
   return redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF)
+end
+
 end

@@ -14,6 +14,9 @@ local PAUSED = P .. 'paused'
 local OUTAGES = P .. 'outages'
 local PROCESSES = P .. 'processes'
 local IDLE = P .. 'idle'
+local ALIASES = P .. 'aliases'
+local ALIASES_INDEX = P .. 'aliases:index'
+local MERGING = P .. 'merging'
 local TRIES = P .. 'tries'
 local DEAD = P .. 'dead'
 local DEAD_INDEX = P .. 'dead:index'
@@ -22,9 +25,10 @@ local NEW_TOKENS = P .. 'tokens:new'
 local TOTALS = P .. 'totals'
 local CLOCK = P .. 'clock'
 
--- priority: i, n or b. A lane is "bot:chat".
+-- priority: i, n or b. A lane is "bot:chat". An account is what has a budget of its own: a bot, or "bot$" for what it pays for.
 local function list_key(priority, lane) return P .. 'lane:' .. priority .. ':' .. lane end
-local function ready_key(priority, bot) return P .. 'ready:' .. priority .. ':' .. bot end
+local function merged_key(priority, lane) return P .. 'merged:' .. priority .. ':' .. lane end
+local function ready_key(priority, account) return P .. 'ready:' .. priority .. ':' .. account end
 local function log_key(scope) return P .. 'log:' .. scope end
 local function floods_key(bot) return P .. 'floods:' .. bot end
 local function failing_key(bot) return P .. 'failing:' .. bot end
@@ -47,6 +51,11 @@ local skew, seen = tonumber(kept_clock[1] or 0), tonumber(kept_clock[2] or 0)
 local now = math.max(wall + skew, seen)
 
 local function bot_of_lane(lane) return string.match(lane, '^([^:]*):') end
+local function bot_of_account(account) return (string.gsub(account, '%$$', '')) end
+local function account_of(bot, paid) return paid and bot .. '$' or bot end
+
+-- Both accounts of a bot are looked at again at this time, if they wait.
+local function wake_bot(bot, at) redis.call('ZADD', BOTS_DUE, 'XX', at, bot, at, bot .. '$') end
 
 -- Counts are gathered while a script runs, and written at its end.
 local counts = {}

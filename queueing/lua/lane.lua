@@ -1,7 +1,8 @@
 -- A lane: for each priority a list of entries, whose head stays where it is until it is settled. A lane with entries is
--- in exactly one of: its bot's `ready` sets, DUE, or a process's `held` hash; an empty one is in none.
+-- in exactly one of: the `ready` sets of its head's account, DUE, a process's `held` hash, or MERGING; an empty one is in
+-- none of them.
 -- An entry: "id flags accepted\n" and the element, or "id flags accepted expires\n". Times: ms. flags: - or any of
--- t (tracked), h (held in doubt), r (sent again in doubt).
+-- t (tracked), h (held in doubt), r (sent again in doubt), p (paid).
 
 -- A lane that was empty counts as served this long ago: it goes before the busy ones, but not before those that have
 -- waited for longer than this, so that a stream of new lanes starves nobody.
@@ -11,7 +12,7 @@ local function parse(entry)
   local id, flags, accepted, expires, at = string.match(entry, '^(%S+) (%S+) (%d+) ?(%d*)\n()')
   local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
   return {
-    id = id, tracked = has('t'), held = has('h'), resent = has('r'),
+    id = id, tracked = has('t'), held = has('h'), resent = has('r'), paid = has('p'),
     accepted = tonumber(accepted), expires = tonumber(expires), element = string.sub(entry, at),
   }
 end
@@ -39,7 +40,8 @@ local function served_at(lane)
   served = tonumber(served or 0)
   for _, priority in ipairs(PRIORITIES) do
     local _, _, _, lines = tries(priority, lane)
-    served = math.max(served, tonumber(string.match(lines, '(%d+)\t[^\n]*\n$') or 0))
+    local tried = string.match(lines, '(%d+)\t[^\n]*\n$')
+    if tried then served = math.max(served, tried + skew) end
   end
   return served > 0 and served or now
 end
@@ -66,21 +68,31 @@ local function remove_head(priority, lane)
   return parse(redis.call('LPOP', list_key(priority, lane)))
 end
 
-local blocked = {} -- bot → whether it is in BOTS_DUE, as far as this script knows
+-- The account on which this entry, the head of a lane, leaves.
+local function account_for(lane, entry)
+  return account_of(bot_of_lane(lane), string.find(entry, '^%S+ %a*p') ~= nil)
+end
 
-local function make_ready(lane, priority, served)
-  local bot = bot_of_lane(lane)
-  redis.call('ZADD', ready_key(priority, bot), served, lane)
-  if blocked[bot] == nil then blocked[bot] = redis.call('ZSCORE', BOTS_DUE, bot) and true end
-  if not blocked[bot] then redis.call('ZADD', BOTS, 'NX', served, bot) end
+local blocked = {} -- account → whether it is in BOTS_DUE, as far as this script knows
+
+local paid_ready = {} -- bot → whether lanes of its paid account are ready, as far as this script knows
+
+local function make_ready(lane, priority, entry, served)
+  local account = account_for(lane, entry)
+  if account ~= bot_of_lane(lane) then paid_ready[bot_of_lane(lane)] = true end
+  redis.call('ZADD', ready_key(priority, account), served, lane)
+  if blocked[account] == nil then blocked[account] = redis.call('ZSCORE', BOTS_DUE, account) and true end
+  if not blocked[account] then redis.call('ZADD', BOTS, 'NX', served, account) end
 end
 
 -- Puts a lane that is nowhere to where it belongs. served: when it had its turn last, ms. → the priority for which it is
 -- ready now; nil: for none. One whose retry has to wait may be ready for a lower priority, and is in DUE as well.
 local function place(lane, served)
-  local first, earliest
+  if merging[lane] then return end
+  local first, entry, earliest
   for _, priority in ipairs(PRIORITIES) do
-    if redis.call('EXISTS', list_key(priority, lane)) == 1 then
+    entry = redis.call('LINDEX', list_key(priority, lane), 0)
+    if entry then
       local _, _, till = tries(priority, lane)
       if till <= now then
         first = priority
@@ -92,27 +104,37 @@ local function place(lane, served)
   if not first and not earliest then return end
   local chat_free = chat_free_at(lane)
   if first and chat_free <= now then
-    make_ready(lane, first, served)
+    make_ready(lane, first, entry, served)
     if earliest then redis.call('ZADD', DUE, earliest, lane) end
     return first
   end
   redis.call('ZADD', DUE, first and chat_free or math.max(chat_free, earliest), lane)
 end
 
+local function leave_ready_of(account, lane)
+  for _, priority in ipairs(PRIORITIES) do redis.call('ZREM', ready_key(priority, account), lane) end
+end
+
 local function leave_ready(lane)
   local bot = bot_of_lane(lane)
-  for _, priority in ipairs(PRIORITIES) do redis.call('ZREM', ready_key(priority, bot), lane) end
+  local paid = account_of(bot, true)
+  if paid_ready[bot] == nil then
+    paid_ready[bot] = redis.call('EXISTS', ready_key('i', paid), ready_key('n', paid), ready_key('b', paid)) > 0
+  end
+  leave_ready_of(bot, lane)
+  if paid_ready[bot] then leave_ready_of(paid, lane) end
 end
 
 -- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.
-local function upgrade(lane, priority)
-  local bot = bot_of_lane(lane)
+local function upgrade(lane, priority, entry)
   local below = false
   for _, lower in ipairs(PRIORITIES) do
-    local served = below and redis.call('ZSCORE', ready_key(lower, bot), lane)
+    local first = below and redis.call('LINDEX', list_key(lower, lane), 0)
+    local ready = first and ready_key(lower, account_for(lane, first))
+    local served = ready and redis.call('ZSCORE', ready, lane)
     if served then
-      redis.call('ZREM', ready_key(lower, bot), lane)
-      return make_ready(lane, priority, served)
+      redis.call('ZREM', ready, lane)
+      return make_ready(lane, priority, entry, served)
     end
     below = below or lower == priority
   end
@@ -132,6 +154,6 @@ local function push(lane, priority, entry)
   if redis.call('EXISTS', unpack(others)) == 0 then
     place(lane, now - FRESH_MS)
   else
-    upgrade(lane, priority)
+    upgrade(lane, priority, entry)
   end
 end

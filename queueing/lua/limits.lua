@@ -3,21 +3,44 @@
 -- when it was: a granted message is written within WRITE_WITHIN_MS, or goes back unsent. Grants of a bot are also paced at period / n, so that the next slot is
 -- never far: a bare log lets a burst through, then nothing for the rest of the period.
 --
--- LIMITS  { bot = { n, period }, chat = { n, period }, group = { n, period } }; n = 0: no limit. period: ms.
-local LIMITS = {}
+-- LIMITS  of the accounts: bot, paid; of chats: chat, group, and "=CHAT" for single ones; each { n, period (ms) }.
+-- n = 0: no limit.
+local LIMITS, singles = {}, {}
 local WRITE_WITHIN_MS = 500 -- limits.WRITE_WITHIN
 
 -- What the pace may catch up when nobody asked in time: ms, but one slot at least.
 local CATCH_UP_MS = 50
 
 local function read_limits(text)
-  for scope, n, period in string.gmatch(text, '(%a+) (%d+) ([%d.]+)') do
+  for scope, n, period in string.gmatch(text, '(%S+) (%d+) ([%d.]+)') do
     LIMITS[scope] = { n = tonumber(n), period = tonumber(period) }
+    singles[#singles + 1] = string.match(scope, '^=(.*)')
   end
 end
 
+local renamed = {} -- bot → chat → the limit that was set for another of its names
+
+local function single_limit(lane)
+  local bot, chat = string.match(lane, '^([^:]*):(.*)$')
+  local limit = LIMITS['=' .. chat]
+  if limit or not any_alias then return limit end
+  if not renamed[bot] then
+    local lanes = {}
+    for i, name in ipairs(singles) do lanes[i] = bot .. ':' .. name end
+    renamed[bot] = {}
+    for i, other in ipairs(redis.call('HMGET', ALIASES, unpack(lanes))) do
+      if other then renamed[bot][other] = LIMITS['=' .. singles[i]] end
+    end
+  end
+  return renamed[bot][chat]
+end
+
 local function limit_of_chat(lane)
-  return string.match(lane, ':[-@]') and LIMITS.group or LIMITS.chat
+  return #singles > 0 and single_limit(lane) or string.match(lane, ':[-@]') and LIMITS.group or LIMITS.chat
+end
+
+local function limit_of_account(account)
+  return string.find(account, '$', 1, true) and LIMITS.paid or LIMITS.bot
 end
 
 -- The time at which one more may leave by this log; 0: now.
@@ -77,49 +100,52 @@ local function chat_free_at(lane)
   return math.max(paused_until(lane), free_at)
 end
 
-local paces = {} -- bot → the time of its next slot, as far as this script knows
+local paces = {} -- account → the time of its next slot, as far as this script knows
 
-local function pace_free_at(bot)
-  if LIMITS.bot.n == 0 then return 0 end
-  paces[bot] = paces[bot] or tonumber(redis.call('HGET', PACE, bot) or 0)
-  return paces[bot]
+local function pace_free_at(account)
+  if limit_of_account(account).n == 0 then return 0 end
+  paces[account] = paces[account] or tonumber(redis.call('HGET', PACE, account) or 0)
+  return paces[account]
 end
 
-local function bot_free_at(bot)
-  local free_at = math.max(free_by_log('bot:' .. bot, LIMITS.bot), pace_free_at(bot))
+local function account_free_at(account)
+  local free_at = math.max(free_by_log('bot:' .. account, limit_of_account(account)), pace_free_at(account))
   note_limit('bot', free_at)
-  return math.max(paused_until('*'), paused_until(bot), free_at)
+  return math.max(paused_until('*'), paused_until(bot_of_account(account)), free_at)
 end
 
 -- A message of this lane is granted, and will leave.
-local function count_departure(lane, bot, token)
+local function count_departure(lane, account, token)
   write_log('chat:' .. lane, limit_of_chat(lane), token)
-  if LIMITS.bot.n == 0 then return end
-  write_log('bot:' .. bot, LIMITS.bot, token)
-  local slot = LIMITS.bot.period / LIMITS.bot.n
+  local limit = limit_of_account(account)
+  if limit.n == 0 then return end
+  write_log('bot:' .. account, limit, token)
+  local slot = limit.period / limit.n
   local earliest = now - math.max(CATCH_UP_MS, slot)
-  paces[bot] = math.max(pace_free_at(bot), earliest) + slot
-  redis.call('HSET', PACE, bot, string.format('%.3f', paces[bot]))
+  paces[account] = math.max(pace_free_at(account), earliest) + slot
+  redis.call('HSET', PACE, account, string.format('%.3f', paces[account]))
 end
 
 -- It left at this time, ms.
-local function correct_departure(lane, bot, token, at)
+local function correct_departure(lane, account, token, at)
   if limit_of_chat(lane).n > 0 then redis.call('ZADD', log_key('chat:' .. lane), 'XX', at, token) end
-  if LIMITS.bot.n > 0 then redis.call('ZADD', log_key('bot:' .. bot), 'XX', at, token) end
+  if limit_of_account(account).n > 0 then redis.call('ZADD', log_key('bot:' .. account), 'XX', at, token) end
 end
 
 -- It did not leave after all: its place in the logs, and its slot, are free again.
-local function take_back_departure(lane, bot, token)
+local function take_back_departure(lane, account, token)
   redis.call('ZREM', log_key('chat:' .. lane), token)
-  if LIMITS.bot.n == 0 then return end
-  redis.call('ZREM', log_key('bot:' .. bot), token)
-  paces[bot] = pace_free_at(bot) - LIMITS.bot.period / LIMITS.bot.n
-  redis.call('HSET', PACE, bot, string.format('%.3f', paces[bot]))
-  redis.call('ZADD', BOTS_DUE, 'XX', now, bot)
+  local limit = limit_of_account(account)
+  if limit.n == 0 then return end
+  redis.call('ZREM', log_key('bot:' .. account), token)
+  paces[account] = pace_free_at(account) - limit.period / limit.n
+  redis.call('HSET', PACE, account, string.format('%.3f', paces[account]))
+  redis.call('ZADD', BOTS_DUE, 'XX', now, account)
 end
 
--- When a bot had its turn last, as far as its pace tells; otherwise now.
-local function bot_served_at(bot)
-  if LIMITS.bot.n == 0 then return now end
-  return math.min(now, pace_free_at(bot) - LIMITS.bot.period / LIMITS.bot.n)
+-- When an account had its turn last, as far as its pace tells; otherwise now.
+local function account_served_at(account)
+  local limit = limit_of_account(account)
+  if limit.n == 0 then return now end
+  return math.min(now, pace_free_at(account) - limit.period / limit.n)
 end

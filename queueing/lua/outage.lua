@@ -20,7 +20,7 @@ end
 
 local function set_outage(bot, level, till)
   redis.call('HSET', OUTAGES, bot, string.format('%d %.0f', level, till))
-  redis.call('ZADD', BOTS_DUE, 'XX', till, bot)
+  wake_bot(bot, till)
   any_outage = true
 end
 
@@ -31,7 +31,7 @@ local function note_answer(bot)
   redis.call('DEL', failing_key(bot))
   if outage_of(bot) > 0 then
     redis.call('HDEL', OUTAGES, bot, bot .. ' probe')
-    redis.call('ZADD', BOTS_DUE, 'XX', now, bot)
+    wake_bot(bot, now)
   end
 end
 

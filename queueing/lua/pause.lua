@@ -3,6 +3,6 @@
 --
 -- KEYS  1 front door
 -- ARGV  1 scope: "bot", "bot:chat" or *   2 reason, a line
--- include: keys
+-- include: keys, aliases
 
-redis.call('HSET', PAUSED, 'hand ' .. ARGV[1], string.format('%.0f %s', wall, ARGV[2]))
+redis.call('HSET', PAUSED, 'hand ' .. canonical(ARGV[1]), string.format('%.0f %s', wall, ARGV[2]))

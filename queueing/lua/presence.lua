@@ -16,16 +16,19 @@ local function forget(process)
   redis.call('SREM', IDLE, process)
 end
 
--- The lanes in a `held` hash, as lane → { token, call, priority, granted }, ms; and the fields that begin with #, which
--- are about the process itself.
+-- The lanes in a `held` hash, as lane → { token, call, priority, granted (ms), account }; and the fields that begin with
+-- #, which are about the process itself.
 local function leases_of(held)
   local leases, about = {}, {}
   for i = 1, #held, 2 do
     if string.sub(held[i], 1, 1) == '#' then
       about[held[i]] = held[i + 1]
     else
-      local token, call, priority, granted = string.match(held[i + 1], '^(%d+) (%d+) (%a) (%d+)$')
-      leases[held[i]] = { token = token, call = tonumber(call), priority = priority, granted = granted }
+      local token, call, priority, granted, paid = string.match(held[i + 1], '^(%d+) (%d+) (%a) (%d+)(.*)$')
+      leases[held[i]] = {
+        token = token, call = tonumber(call), priority = priority, granted = granted,
+        account = account_of(bot_of_lane(held[i]), paid ~= ''),
+      }
     end
   end
   return leases, about

@@ -6,7 +6,7 @@
 -- ARGV  1 lease, ms   2 heartbeat, ms   3 limits, see limits.lua   4 what is done in doubt: resend or hold
 --       5 incarnation of the process that asks   6 its own clock, ms
 -- Returns { incarnation, messages taken back, those of them that are held, incarnation, … } of at most ten processes
--- include: keys, clock, status, limits, outage, lane, bury, hold, bell, presence
+-- include: keys, clock, status, aliases, limits, outage, lane, bury, hold, bell, presence
 
 read_limits(ARGV[3])
 keep_time(held_key(ARGV[5]), tonumber(ARGV[6]))

@@ -6,12 +6,21 @@
 -- ARGV  1 operation id   2 1: to the head of its lane, behind one that is tried; 0: to the tail   3 limits, see limits.lua
 --       then ids, in the order in which they are to be sent
 -- Returns how many of them were dead letters, a second time too
--- include: keys, status, limits, bell, lane, holder, element
+-- include: keys, status, aliases, limits, bell, lane, holder, element
 
 local done = redis.call('GET', operation_key(ARGV[1]))
 if done then return tonumber(done) end
 local to_head = ARGV[2] == '1'
 read_limits(ARGV[3])
+
+-- The head is another one's now, and may leave on the bot's other account.
+local function move_account(lane, priority, was, is)
+  local from, to = account_for(lane, was), account_for(lane, is)
+  local served = from ~= to and redis.call('ZSCORE', ready_key(priority, from), lane)
+  if not served then return end
+  redis.call('ZREM', ready_key(priority, from), lane)
+  make_ready(lane, priority, is, served)
+end
 
 local function push_head(lane, priority, entry)
   local key = list_key(priority, lane)
@@ -23,6 +32,7 @@ local function push_head(lane, priority, entry)
     redis.call('LINSERT', key, 'AFTER', first, entry)
   else
     redis.call('LPUSH', key, entry)
+    move_account(lane, priority, first, entry)
   end
 end
 
@@ -30,7 +40,7 @@ local function redrive(id, letter)
   local m = letter.bot and read(letter.element, letter.bot)
   if not m then return redis.call('RPUSH', FRONT, letter.element) end
   m.id = id
-  local lane = letter.bot .. ':' .. letter.chat
+  local lane = canonical(letter.bot .. ':' .. letter.chat)
   if m.tracked then
     redis.call('HSETNX', status_key(id), 'created_at', wall)
     redis.call('HDEL', status_key(id), 'error', 'attempts')

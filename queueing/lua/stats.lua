@@ -5,7 +5,7 @@
 -- ARGV  1 sample
 -- Returns { at the doors, in lanes, waiting for a time, dead, accepted of the oldest in ms or -1, sent ever, now,
 --           { incarnation, ms until it is presumed dead, { its held hash } … }, scheduled }
--- include: keys, limits, lane
+-- include: keys, aliases, limits, lane
 
 local sample = tonumber(ARGV[1])
 local oldest = -1
@@ -30,16 +30,16 @@ local function messages_in(key)
   return #lanes == 0 and 0 or math.floor(messages * all / #lanes)
 end
 
-local function ready_of(bot)
+local function ready_of(account)
   local messages = 0
-  for _, priority in ipairs(PRIORITIES) do messages = messages + messages_in(ready_key(priority, bot)) end
+  for _, priority in ipairs(PRIORITIES) do messages = messages + messages_in(ready_key(priority, account)) end
   return messages
 end
 
 local waiting = messages_in(DUE)
 -- A bot that is over its limit or paused makes all its lanes wait.
-for _, bot in ipairs(redis.call('ZRANGE', BOTS_DUE, 0, sample - 1)) do waiting = waiting + ready_of(bot) end
-for _, bot in ipairs(redis.call('ZRANGE', BOTS, 0, sample - 1)) do ready_of(bot) end
+for _, account in ipairs(redis.call('ZRANGE', BOTS_DUE, 0, sample - 1)) do waiting = waiting + ready_of(account) end
+for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, sample - 1)) do ready_of(account) end
 
 local processes = {}
 local known = redis.call('ZRANGE', PROCESSES, 0, -1, 'WITHSCORES')

@@ -5,50 +5,58 @@
 -- ARGV  1 id   2 limits, see limits.lua
 -- Returns nil if it waits for nothing: unknown, ended, or in flight; else
 --         { reason, until when at the earliest in ms or -1, messages ahead, 1 if there are more than those }
--- include: keys, limits, outage, lane, holder
+-- include: keys, aliases, limits, outage, lane, holder
 
 local id = ARGV[1]
 read_limits(ARGV[2])
 local state, bot, chat, send_at = unpack(redis.call('HMGET', status_key(id), 'status', 'bot', 'chat', 'send_at'))
 if state ~= 'pending' and state ~= 'retrying' and state ~= 'sending' then return nil end
-local lane = bot .. ':' .. chat
-local held = in_flight(lane)
+local lanes = lanes_of_chat(bot .. ':' .. chat)
+local lane, account, held = lanes[1], bot, nil
+for _, one in ipairs(lanes) do held = held or in_flight(one) end
 
 local MOST, MOST_BYTES, STEP = 1000, 4 * 1024 * 1024, 50
 local ahead, bytes = 0, 0
 local function is_over() return ahead >= MOST or bytes >= MOST_BYTES end
 
--- → whether a list has it; counts those before it
+-- → its entry, if a list has it; counts those before it
 local function find(key, pattern)
   local start = 0
   while not is_over() do
     local entries = redis.call('LRANGE', key, start, start + STEP - 1)
     for _, entry in ipairs(entries) do
-      if string.find(entry, pattern) then return true end
+      if string.find(entry, pattern) then return entry end
       ahead, bytes = ahead + 1, bytes + #entry
     end
-    if #entries < STEP then return false end
+    if #entries < STEP then return nil end
     start = start + STEP
   end
-  return false
 end
 
 local literal = string.gsub(id, '%p', '%%%0')
+local function find_in_list(key)
+  local entry = find(key, '^' .. literal .. ' ')
+  if entry then account = account_for(lane, entry) end
+  return entry or is_over()
+end
+
 local function find_in_lane()
   for _, priority in ipairs(PRIORITIES) do
-    if find(list_key(priority, lane), '^' .. literal .. ' ') then return priority end
-    if is_over() then return priority end
+    for i = #lanes, 1, -1 do
+      if merging[lanes[i]] and find_in_list(merged_key(priority, lanes[i])) then return priority end
+      if find_in_list(list_key(priority, lanes[i])) then return priority end
+    end
   end
 end
 
--- Lanes of its bot that have their turn before this one.
+-- Lanes of its account that have their turn before this one.
 local function lanes_before(priority)
   local before = 0
   for _, higher in ipairs(PRIORITIES) do
     if higher == priority then
-      return before + (redis.call('ZRANK', ready_key(priority, bot), lane) or 0)
+      return before + (redis.call('ZRANK', ready_key(priority, account), lane) or 0)
     end
-    before = before + redis.call('ZCARD', ready_key(higher, bot))
+    before = before + redis.call('ZCARD', ready_key(higher, account))
   end
 end
 
@@ -61,9 +69,10 @@ local function obstacle(priority)
     if at and at > till then reason, till = why, at end
   end
   for _, scope in ipairs({ '*', bot, lane }) do consider(pause_of(scope)) end
-  local bot_free = math.max(free_by_log('bot:' .. bot, LIMITS.bot), pace_free_at(bot))
+  local limit = limit_of_account(account)
+  local bot_free = math.max(free_by_log('bot:' .. account, limit), pace_free_at(account))
   local before = lanes_before(priority)
-  if before > 0 then bot_free = math.max(bot_free, now) + before * spacing(LIMITS.bot) end
+  if before > 0 then bot_free = math.max(bot_free, now) + before * spacing(limit) end
   consider(bot_free, 'bot_limit')
   consider(free_by_log('chat:' .. lane, limit_of_chat(lane)), 'chat_limit')
   local _, _, again = tries(priority, lane)
@@ -75,7 +84,7 @@ end
 
 -- till: ms, or now if nothing but those ahead is known to be in the way
 local function answer(reason, till, more)
-  till = till + ahead * math.max(spacing(limit_of_chat(lane)), spacing(LIMITS.bot))
+  till = till + ahead * math.max(spacing(limit_of_chat(lane)), spacing(limit_of_account(account)))
   if till <= now or till >= FOR_EVER then till = -1 end
   if till >= 0 then till = till - skew end
   return { reason, math.ceil(till), ahead, more and 1 or 0 }

@@ -52,6 +52,12 @@ def test_the_most_there_can_be(outbox: Outbox) -> None:
     )
 
 
+def test_the_chat_may_be_named_again(outbox: Outbox) -> None:
+    kwargs = {"chat_id": "@NEWS", "parse_mode": "HTML"}
+    assert outbox.compose("@News", "hi", kwargs=kwargs).body == {"text": "hi", "kwargs": {"parse_mode": "HTML"}}
+    assert kwargs == {"chat_id": "@NEWS", "parse_mode": "HTML"}
+
+
 async def test_what_is_queued_can_be_claimed_in_order_and_is_told_of(
     outbox: Outbox, queue: MemoryQueue, events: list[Event]
 ) -> None:
@@ -81,6 +87,7 @@ async def test_a_full_queue_takes_none_and_nobody_hears(outbox: Outbox, events: 
         ({"chat_id": 1, "text": 5}, "text"),
         ({"chat_id": 1, "text": "hi", "kwargs": []}, "kwargs"),
         ({"chat_id": 1, "text": "hi", "kwargs": "x"}, "kwargs"),
+        ({"chat_id": 1, "text": "hi", "kwargs": {"chat_id": 2}}, "kwargs.chat_id"),
         ({"chat_id": 1, "text": "hi", "method": "a b"}, "method"),
         ({"chat_id": 1, "text": "hi", "method": "logOut"}, "method"),
         ({"chat_id": 1, "text": "hi", "id": "a b"}, "id"),

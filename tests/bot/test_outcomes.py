@@ -27,7 +27,7 @@ from bot.transport import (
     ServerError,
     TooLarge,
 )
-from queueing.retry import Outcome, Rejected, RetryLater, Scope, Sent, Unsent
+from queueing.retry import Moved, Outcome, Rejected, RetryLater, Scope, Sent, Unsent
 
 ALBUM = 'Failed to send message #1 with the error message "Too Many Requests: retry after 17"'
 
@@ -45,7 +45,6 @@ ALBUM = 'Failed to send message #1 with the error message "Too Many Requests: re
         (BadAnswer("<html>", 404), "bad_answer", False),
         (NetworkError("I'm a teapot"), "bad_answer", False),
         (Conflict("terminated by other getUpdates"), "conflict", False),
-        (ChatMigrated(-1007), "migrated", False),
         (TelegramError("odd"), "internal_error", True),
         (KeyError("odd"), "internal_error", True),
     ],
@@ -122,6 +121,7 @@ def test_a_token_that_worked_before_keeps_its_messages(error: Exception) -> None
     [
         (BadRequest("Bad Request: message is not modified: specified new…"), Sent("true")),
         (LeaseEnded("the lease ended"), Unsent()),
+        (ChatMigrated(-1007), Moved("-1007", "Group migrated to supergroup. New chat id: -1007")),
     ],
 )
 def test_what_is_no_failure(error: Exception, outcome: Outcome) -> None:

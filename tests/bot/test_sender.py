@@ -17,7 +17,7 @@ from bot.transport import AiohttpRequest
 from queueing.errors import QueueUnavailable
 from queueing.memory_queue import MemoryQueue
 from queueing.message import Message
-from queueing.retry import Outcome, Rejected, RetryLater, Sent, Unsent
+from queueing.retry import Moved, Outcome, Rejected, RetryLater, Sent, Unsent
 from tests.bot.raw_server import Move, RawServer, answer, disconnect, hang, ok, refuse
 
 BOT = "110201543"
@@ -440,20 +440,44 @@ async def test_only_the_bots_used_last_are_remembered(
 # --- chats that moved
 
 
-async def test_a_chat_that_migrated_is_followed_at_once_and_remembered(sender: Sender, playground: Playground) -> None:
+async def test_rule_13_a_chat_that_migrated_is_told_and_not_followed(sender: Sender, playground: Playground) -> None:
     inject(playground, Fault("migrate", to=-1007, count=1), -42)
-    for _ in range(2):
-        assert isinstance(await deliver(sender, message("-42")), Sent)
-    assert [(call.chat, call.taken) for call in calls(playground)] == [(-42, False), (-1007, True), (-1007, True)]
+    outcome = await deliver(sender, message("-42"))
+    assert isinstance(outcome, Moved)
+    assert outcome.chat == "-1007"
+    assert [(call.chat, call.taken) for call in calls(playground)] == [(-42, False)]
 
 
-async def test_a_chat_that_migrates_again_meanwhile_waits(request_: AiohttpRequest) -> None:
-    moved = [refuse(400, "Bad Request: upgraded", migrate_to_chat_id=chat) for chat in (-1007, -1008)]
-    async with RawServer(*moved, ok()) as server:
-        sender = to(server, request_, Stored(TOKEN))
-        outcome = await deliver(sender, message("-42"))
-        assert isinstance(outcome, RetryLater)
-        assert (outcome.reason, outcome.uncertain) == ("migrated", False)
+async def test_rule_13_the_id_of_a_name_is_told(sender: Sender) -> None:
+    by_name = await deliver(sender, message("@news"))
+    assert isinstance(by_name, Sent)
+    assert by_name.chat is not None
+    assert by_name.chat.startswith("-100")
+    by_id = await deliver(sender, message(by_name.chat))
+    assert isinstance(by_id, Sent)
+    assert by_id.chat is None
+
+
+@pytest.mark.parametrize(
+    ("result", "chat"),
+    [
+        ({"message_id": 4, "chat": {"id": -1007, "username": "News"}}, "-1007"),
+        ([{"message_id": 4, "chat": {"id": -1007, "username": "news"}}], "-1007"),
+        ({"message_id": 4, "chat": {"id": -1007, "username": "other"}}, None),
+        ({"message_id": 4, "chat": {"id": -1007}}, None),
+        ({"message_id": 4, "chat": {"id": "-1007", "username": "news"}}, None),
+        ({"message_id": 4}, None),
+        ([], None),
+        (True, None),
+    ],
+)
+async def test_an_id_is_taken_from_the_answer_only_if_it_is_of_that_name(
+    request_: AiohttpRequest, result: object, chat: str | None
+) -> None:
+    async with RawServer(ok(result)) as server:
+        outcome = await deliver(to(server, request_, Stored(TOKEN)), message("@news"))
+    assert isinstance(outcome, Sent)
+    assert outcome.chat == chat
 
 
 # --- mistakes of ours

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.settings import Settings, SettingsError, load_settings
+from queueing.limits import OFF, Rate
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name.upper() for name in Settings.model_fields]
@@ -124,6 +125,14 @@ BAD = [
     ("RATE_GLOBAL", "30", "messages/duration"),
     ("RATE_CHAT", "1/0s", "messages/duration"),
     ("RATE_GROUP", "0/1s", "messages/duration"),
+    ("RATE_PAID", "1000", "messages/duration"),
+    ("RATE_CHATS", "-1001234", "chat=rate"),
+    ("RATE_CHATS", "news=1/1s", "chat=rate"),
+    ("RATE_CHATS", "42=1", "chat=rate"),
+    ("RATE_CHATS", "42=1/1s,,43=1/1s", "chat=rate"),
+    ("RATE_CHATS", "42=1/1s, 042=off", "each once"),
+    ("RATE_CHATS", "@news=1/1s,@News=off", "each once"),
+    ("RATE_CHATS", ",".join(f"{chat}=off" for chat in range(101)), "at most 100"),
     ("MAX_ATTEMPTS", "0", "a whole number"),
     ("RETRY_BASE", "-1s", "a duration"),
     ("RETRY_MAX", "1 s", "a duration"),
@@ -133,6 +142,14 @@ BAD = [
     ("LOG_LEVEL", "loud", "debug, info"),
     ("LOG_FORMAT", "xml", "console or json"),
 ]
+
+
+def test_single_chats_and_what_is_paid_have_limits_of_their_own(env) -> None:
+    limits = env(RATE_CHATS="-1001234=5/60s, @News=off,42=3/1s", RATE_PAID="500/1s").limits
+    assert limits.chats == {"-1001234": Rate(5, 60.0), "@news": OFF, "42": Rate(3, 1.0)}
+    assert (limits.of_bot(paid=True), limits.of_bot(paid=False)) == (Rate(500, 1.0), Rate(30, 1.0))
+    many = env(RATE_CHATS=",".join(f"{chat}=off" for chat in range(100)), RATE_PAID="off").limits
+    assert (len(many.chats), many.paid) == (100, OFF)
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), BAD)

@@ -32,7 +32,9 @@ async def test_text_with_everything(ptb):
     assert second.reply_to_message.text == "bold 😀 it"
     assert second.reply_markup == keyboard
     assert (await ptb.send_message(-7, "x")).chat.type == "group"
-    assert (await ptb.send_message("@news_channel", "x")).chat.type == "channel"
+    channel = (await ptb.send_message("@News_channel", "x")).chat
+    assert (channel.type, channel.username) == ("channel", "News_channel")
+    assert (await ptb.send_message(channel.id, "x")).chat == channel
     assert (await ptb.send_message(-1009999999999, "x")).chat.type == "supergroup"
 
 

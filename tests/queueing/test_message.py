@@ -1,5 +1,6 @@
 """The element in the list: what is written is what is read."""
 
+import json
 import math
 
 import pytest
@@ -56,6 +57,25 @@ def test_a_body_cannot_pose_as_an_envelope() -> None:
     element = encode(message)
     assert b'"mine"' in element
     assert b"other" not in element
+
+
+@pytest.mark.parametrize("again", [42, "42", " 042 "])
+def test_the_same_chat_may_be_named_again_and_the_lanes_is_the_one_that_counts(again: object) -> None:
+    element = json.dumps({"chat_id": 42, "text": "hi", "kwargs": {"chat_id": again, "a": 1}}).encode()
+    message = decode(element, bot="1", chat="-1007", id="x", accepted=0.0)
+    assert (message.chat, message.body) == ("-1007", {"text": "hi", "kwargs": {"a": 1}})
+
+
+def test_a_chat_may_be_named_in_kwargs_alone() -> None:
+    message = decode(b'{"text":"hi","kwargs":{"chat_id":42}}', bot="1", chat="-1007", id="x", accepted=0.0)
+    assert (message.chat, message.body) == ("-1007", {"text": "hi", "kwargs": {}})
+
+
+@pytest.mark.parametrize("again", [43, "@news", None, [42], True])
+def test_another_chat_in_kwargs_is_refused(again: object) -> None:
+    element = json.dumps({"chat_id": 42, "text": "hi", "kwargs": {"chat_id": again}}).encode()
+    with pytest.raises(MalformedMessage, match=r"kwargs\.chat_id names another chat"):
+        decode(element, bot="1", chat="42", id="x", accepted=0.0)
 
 
 @pytest.mark.parametrize("value", [None, 1.5, "", "a b", "x" * 129, "ü", "a/b", "a\n"])
