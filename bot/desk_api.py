@@ -1,10 +1,9 @@
-"""The operator's part of the HTTP API: dead letters, pause and resume, cancel. Errors are as in bot/api.py; with a
-queue that has no such verbs, 501."""
+"""The operator's part of the HTTP API: dead letters, pause and resume, cancel. Errors are as in bot/api.py. With a queue
+in each process, a call acts on that of the process that answers it."""
 
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -19,8 +18,6 @@ from monitoring.logs import mask
 from queueing.contract import DeadLetter, Desk, Pause
 from queueing.errors import MalformedMessage, QueueUnavailable
 from queueing.message import MessageState, canonical_chat
-
-NO_DESK = "the in-process queue cannot do this; USE_REDIS_QUEUE=true, the shared queue, can"
 
 MAX_PAGE = 500
 """Dead letters on one page."""
@@ -38,8 +35,6 @@ def _verb(action: Callable[["DeskApi", Desk, Request], Awaitable[Response]]) -> 
     async def answer(self: "DeskApi", request: Request) -> Response:
         if self.access.client(request) is None:
             return unauthorized()
-        if self.desk is None:
-            return refuse(HTTPStatus.NOT_IMPLEMENTED, NO_DESK)
         try:
             return await action(self, self.desk, request)
         except BadBody as error:
@@ -53,9 +48,9 @@ def _verb(action: Callable[["DeskApi", Desk, Request], Awaitable[Response]]) -> 
 
 
 class DeskApi:
-    """desk: None if the queue has none. own_bot: the bot of a chat that is paused without naming one."""
+    """own_bot: the bot of a chat that is paused without naming one."""
 
-    def __init__(self, desk: Desk | None, access: Access, *, own_bot: str) -> None:
+    def __init__(self, desk: Desk, access: Access, *, own_bot: str) -> None:
         self.desk = desk
         self.access = access
         self._own_bot = own_bot

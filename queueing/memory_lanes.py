@@ -27,8 +27,9 @@ class Tries:
 class Lane:
     """The messages of a (bot, chat) that are not in flight. What is in flight comes back to their head, or never.
 
-    served: when it had its turn last. out: how many are in flight: one or, where two lanes that had one each turned
-    out to be the same, two. tries: of heads. ready: None: it is not.
+    served: when it had its turn last. tries: of heads. ready: None: it is not.
+    out:    how many are in flight: one or, where two lanes that had one each turned out to be the same, two.
+    mixed:  whether it became one with another since then.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Lane:
     tries: dict[Priority, Tries] = field(default_factory=dict)
     ready: Place | None = None
     out: int = 0
+    mixed: bool = False
 
     @property
     def waiting(self) -> int:
@@ -76,9 +78,9 @@ class Lane:
         self._note(message.priority, tries)
 
     def put_between(self, message: Message, tries: Tries) -> None:
-        """What was taken of a lane that is one with this by now: to where it belongs by acceptance."""
+        """What was taken before two lanes became one: to where it belongs by acceptance."""
         queue = self.messages.setdefault(message.priority, deque())
-        place = next((n for n, other in enumerate(queue) if _accepted(other) > _accepted(message)), len(queue))
+        place = next((n for n, other in enumerate(queue) if _accepted(other) >= _accepted(message)), len(queue))
         queue.insert(place, message)
         if place == 0:
             self.tries.pop(message.priority, None)
@@ -87,10 +89,11 @@ class Lane:
     def absorb(self, other: "Lane") -> None:
         """Takes over what another lane has, by acceptance. A head that was tried keeps its tries if it stays one."""
         self.out += other.out
+        self.mixed = self.out > 0
         for priority, theirs in other.messages.items():
             ours = self.messages.get(priority, deque())
             heads = [(queue[0], lane.tries.get(priority)) for queue, lane in ((ours, self), (theirs, other)) if queue]
-            merged = self.messages[priority] = deque(heapq.merge(ours, theirs, key=_accepted))
+            merged = self.messages[priority] = deque(heapq.merge(theirs, ours, key=_accepted))
             self.tries.pop(priority, None)
             for head, tries in heads:
                 if head is merged[0] and tries:

@@ -9,6 +9,9 @@ from queueing.memory_lanes import Lane
 from queueing.message import MessageState
 from queueing.retry import Ack, Bury, Decision, Hold, Move, Release, Scope
 
+MOVE_AGAIN = 1.0
+"""Seconds before a message is tried that is sent to and fro."""
+
 _HISTORY_KEPT = 40
 """Tries of a head that are kept; the oldest go first. It is about what the scripts keep."""
 
@@ -60,6 +63,8 @@ class MemorySettling(MemoryDesk):
                 self._bury(held, "uncertain", error)
                 self._statuses.held(held.message, error)
             case Move(chat, error):
+                if written:
+                    self._note_answer(held)
                 self._move(held, chat, error, now)
         return False
 
@@ -114,12 +119,11 @@ class MemorySettling(MemoryDesk):
 
     def _move(self, held: Held, chat: str, error: str, now: float) -> None:
         """Two chats that are said to have moved to each other would send it to and fro: that counts as an attempt."""
-        self._note_answer(held)
-        name = self._lane(held).name
-        other = f"{held.message.bot}:{chat}"
+        name, other = self._lane(held).name, f"{held.message.bot}:{chat}"
         to_and_fro = self._aliases.resolve(other) == name
+        delay = MOVE_AGAIN if to_and_fro else 0.0
         self._merge(name, other, now)
-        self._stay(held, Release(0.0, "migrated", error, counts=to_and_fro), now)
+        self._stay(held, Release(delay, "migrated", error, counts=to_and_fro), now)
 
     def _is_outage(self, held: Held, now: float) -> bool:
         """Of a send that failed as in one."""

@@ -38,11 +38,9 @@ class Taken:
 
 @dataclass(slots=True)
 class Hand:
-    """What the process holds. workers: how many it can: the coroutines that ask, and those that are busy. shared:
-    whether several bots share them."""
+    """What the process holds. workers: how many it can: the coroutines that ask, and those that are busy."""
 
     workers: int
-    shared: bool
     bulk: int = 0
     of_bot: Counter[str] = field(default_factory=Counter)
     bulk_of_bot: Counter[str] = field(default_factory=Counter)
@@ -53,16 +51,16 @@ class Hand:
         self.bulk += is_bulk
         self.bulk_of_bot[message.bot] += is_bulk
 
-    @property
-    def _most_of_a_bot(self) -> float:
-        return self.workers * BOT_SHARE if self.shared else self.workers
+    def has_share(self, bot: str) -> bool:
+        return self.of_bot[bot] >= self.workers * BOT_SHARE
 
-    def takes(self, bot: str, priority: Priority) -> bool:
-        if self.of_bot[bot] >= self._most_of_a_bot:
-            return False
+    def takes(self, bot: str, priority: Priority, *, alone: bool) -> bool:
+        """alone: whether no other bot was served of late."""
         if priority is not Priority.BULK:
             return True
-        return self.bulk < self.workers * BULK_SHARE and self.bulk_of_bot[bot] < self._most_of_a_bot * BULK_SHARE
+        if self.bulk >= self.workers * BULK_SHARE:
+            return False
+        return alone or self.bulk_of_bot[bot] < self.workers * BOT_SHARE * BULK_SHARE
 
 
 @dataclass(slots=True)
@@ -78,9 +76,6 @@ class _Account:
     served: float
     ready: dict[Priority, Schedule] = field(default_factory=lambda: {priority: Schedule() for priority in PRIORITIES})
     messages: int = 0
-
-    def first_ready(self, hand: Hand) -> Priority | None:
-        return next((one for one in PRIORITIES if self.ready[one] and hand.takes(self.bot, one)), None)
 
 
 class Turns:
@@ -164,7 +159,7 @@ class Turns:
     def give_back(self, taken: Taken, lane: Lane) -> None:
         """What was in flight comes back. lane: where it belongs by now."""
         lane.out -= 1
-        put = lane.put_back if lane is taken.lane else lane.put_between
+        put = lane.put_between if lane.mixed else lane.put_back
         put(taken.message, taken.tries)
 
     def merge(self, name: str, into: str, now: float) -> Lane | None:
@@ -262,7 +257,7 @@ class Turns:
     def hand(self, workers: int, held: Iterator[Message], now: float) -> Hand:
         """What the process holds before it takes more."""
         self._served = {bot: at for bot, at in self._served.items() if at > now - OF_LATE}
-        hand = Hand(workers, shared=len(self._served) > 1)
+        hand = Hand(workers)
         for message in held:
             hand.add(message)
         return hand
@@ -284,20 +279,35 @@ class Turns:
         return grants
 
     def _choose(self, hand: Hand, now: float, aside: deque[_Account]) -> _Account | None:
-        """Takes away the account that was served longest ago, of those that may send and have what may be taken. Those
-        that have nothing to be taken now are put aside."""
+        """Takes away the account that was served longest ago, of those that may send and have what may be taken; one of
+        a bot that has its share only if no other can. Those that have nothing to be taken now are put aside."""
+        second = None
         while entry := self._accounts_ready.pop():
             its = self._accounts[entry[1]]
+            free_at = max(self._gate.bot_free_at(its.bot, paid=its.paid), self._outages.probe_at(its.bot))
             if not its.messages:
                 continue
-            free_at = max(self._gate.bot_free_at(its.bot, paid=its.paid), self._outages.probe_at(its.bot))
             if free_at > now:
                 self._put_off(its, free_at, self._gate.limited_until(its.name))
-            elif its.first_ready(hand) is None:
+            elif self._first_ready(its, hand) is None:
+                aside.append(its)
+            elif not hand.has_share(its.bot):
+                if second:
+                    self._accounts_ready.put(second.name, second.served)
+                return its
+            elif second or not self._is_alone(its.bot):
                 aside.append(its)
             else:
-                return its
-        return None
+                second = its
+        return second
+
+    def _is_alone(self, bot: str) -> bool:
+        """Whether no other bot was served of late."""
+        return self._served.keys() <= {bot}
+
+    def _first_ready(self, its: _Account, hand: Hand) -> Priority | None:
+        alone = self._is_alone(its.bot)
+        return next((one for one in PRIORITIES if its.ready[one] and hand.takes(its.bot, one, alone=alone)), None)
 
     def _put_off(self, its: _Account, free_at: float, limited_until: float) -> None:
         if limited_until == free_at:
@@ -306,7 +316,7 @@ class Turns:
 
     def _grant_one(self, its: _Account, hand: Hand, now: float) -> Taken | None:
         """The account's next head, if it may leave after all. All limits are asked before anything is written."""
-        priority = its.first_ready(hand)
+        priority = self._first_ready(its, hand)
         first = priority and its.ready[priority].first()
         if not priority or not first:
             return None
@@ -322,7 +332,7 @@ class Turns:
             self._put_off(its, free_at, free_at)
             return None
         self._leave(lane)
-        lane.out += 1
+        lane.out, lane.mixed = 1, False
         its.served = self._served[its.bot] = now
         self._outages.granted(its.bot, lane.name, now)
         return Taken(lane, *lane.take(priority), now)
