@@ -35,8 +35,8 @@ _FULL_RETRY, _AWAY_RETRY = 10, 2
 
 
 class Api:
-    """own_bot, own_token: the configured bot. workers: coroutines of each process. timeout: seconds within which the queue
-    has to answer all that a call asks it; after that the call is answered with 503.
+    """own_bot, own_token: the configured bot. workers: coroutines of each process. timeout: seconds within which the
+    queue has to answer all that a call asks it; after that the call is answered with 503.
     """
 
     def __init__(
