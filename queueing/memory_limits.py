@@ -61,6 +61,7 @@ class Gate:
         self._scopes: dict[str, _Scope] = {}
         self._over = Schedule()
         self._floods: dict[str, dict[str, tuple[float, float]]] = {}
+        self._singles: dict[str, Rate] = {}
         self.by_hand: dict[str, HandPause] = {}
 
     def limited_until(self, scope: str) -> float:
@@ -135,14 +136,17 @@ class Gate:
         """Two lanes are one chat: what left of either counts for it, and what held either up holds it up."""
         if pause := self.by_hand.pop(lane, None):
             self.by_hand.setdefault(into, pause)
-        scope = self._scopes.pop(lane, None)
+        single = self._singles.pop(lane, None) or self.limits.chats.get(_chat_of(lane))
+        if single:
+            self._singles[into] = single
+        both = [scope for scope in (self._scopes.pop(lane, None), self._scopes.pop(into, None)) if scope]
         self._over.discard(lane)
-        if scope is None:
-            return
-        kept = self._scope(into)
-        if scope.log and kept.log:
-            kept.log.merge(scope.log.times)
-        self.pause(into, scope.paused_until, scope.reason)
+        self._over.discard(into)
+        for scope in both:
+            kept = self._scope(into)
+            if scope.log and kept.log:
+                kept.log.merge(scope.log.times)
+            self.pause(into, scope.paused_until, scope.reason)
 
     def pauses(self, now: float) -> dict[str, tuple[float, str]]:
         """What failures paused: for how many seconds, and why."""
@@ -164,11 +168,20 @@ class Gate:
             if budget:
                 budget.close()
 
+    def limit_of_chat(self, lane: str) -> Rate:
+        """By its own name or, if one was set for another of its names, by that."""
+        chat = _chat_of(lane)
+        single = None if chat in self.limits.chats else self._singles.get(lane)
+        return single or self.limits.of_chat(chat)
+
+    def is_limited(self, lane: str, *, paid: bool) -> bool:
+        """Whether any limit holds for a message of this lane."""
+        return bool(self.limits.of_bot(paid=paid).count or self.limit_of_chat(lane).count)
+
     def _rate(self, name: str) -> Rate:
         """The limit of a lane or an account; a bot as a whole has none."""
-        _, colon, chat = name.partition(":")
-        if colon:
-            return self.limits.of_chat(chat)
+        if ":" in name:
+            return self.limit_of_chat(name)
         _, space, kind = name.partition(" ")
         return self.limits.of_bot(paid=kind == "paid") if space else Rate(0)
 
@@ -182,3 +195,7 @@ class Gate:
                 pace=Pace(wide) if rate.count and ":" not in name else None,
             )
         return kept
+
+
+def _chat_of(lane: str) -> str:
+    return lane.partition(":")[2]

@@ -165,7 +165,7 @@ class MemoryQueue(MemorySettling):
             taken = replace(taken, message=replace(message, chat=taken.lane.chat))
         self._held[token] = Held(token, taken)
         self._statuses.mark(message, MessageState.SENDING)
-        is_limited = self._gate.limits.limits(taken.lane.chat, paid=message.paid)
+        is_limited = self._gate.is_limited(taken.lane.name, paid=message.paid)
         return Lease(
             token,
             taken.lane.name,

@@ -63,7 +63,7 @@ class Why:
             search.ahead += sum(PRIORITIES.index(message.priority) > PRIORITIES.index(priority) for message in out)
         paid = found is not None and found.paid
         reason, until = self._obstacle(lane, priority, search.ahead, now, paid=paid)
-        slot = max(_spacing(self._gate.limits.of_chat(lane.chat)), _spacing(self._gate.limits.of_bot(paid=paid)))
+        slot = max(_spacing(self._gate.limit_of_chat(lane.name)), _spacing(self._gate.limits.of_bot(paid=paid)))
         until += search.ahead * slot
         known = now < until < math.inf
         return Waiting(reason, until - now + wall if known else None, search.ahead, search.is_over)
