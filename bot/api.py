@@ -23,7 +23,7 @@ from bot.idempotency import FirstBodies
 from bot.outbox import Outbox
 from bot.replies import refuse, reply
 from bot.submission import Invalid, Submission, parse_submissions
-from queueing.contract import Desk, MessageStatus, Queue, QueueStats, Waiting
+from queueing.contract import MessageStatus, Queue, QueueStats, Waiting
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.message import Message, MessageState
 
@@ -33,13 +33,10 @@ MAX_BODY = 4 << 20
 _FULL_RETRY, _AWAY_RETRY = 10, 2
 """Seconds that a client is asked to wait: for messages to leave, or for Redis to come back."""
 
-_NEEDS_DESK = "ttl, send_at and dedup_key need the shared queue: USE_REDIS_QUEUE=true"
-
 
 class Api:
-    """desk: the queue's verbs for operators, if it has them; they tell why a message waits, and what a dedup key did.
-    own_bot, own_token: the configured bot. workers: coroutines of each process. timeout: seconds within which the queue
-    has to answer all that a call asks it; after that the call is answered with 503.
+    """own_bot, own_token: the configured bot. workers: coroutines of each process. timeout: seconds within which the
+    queue has to answer all that a call asks it; after that the call is answered with 503.
     """
 
     def __init__(
@@ -48,7 +45,6 @@ class Api:
         outbox: Outbox,
         access: Access,
         *,
-        desk: Desk | None,
         first_bodies: FirstBodies,
         own_bot: str,
         own_token: str,
@@ -56,7 +52,6 @@ class Api:
         timeout: float,
     ) -> None:
         self._queue = queue
-        self._desk = desk
         self._first_bodies = first_bodies
         self._outbox = outbox
         self._access = access
@@ -77,8 +72,6 @@ class Api:
             deadline = asyncio.get_running_loop().time() + self._timeout
             async with asyncio.timeout_at(deadline):
                 messages = [await self._compose(submission) for submission in submissions]
-                if self._desk is None and any(map(_needs_desk, messages)):
-                    return refuse(501, _NEEDS_DESK)
                 if repeat and await self._first_bodies.first(repeat.key, repeat.body) != repeat.body:
                     return refuse(422, "this Idempotency-Key came with another body before", field="Idempotency-Key")
                 await self._outbox.enqueue(messages)
@@ -125,10 +118,10 @@ class Api:
 
     async def _taken_as(self, message: Message) -> str:
         """Its id or, if another message came first with its dedup key, the id of that."""
-        if self._desk is None or message.dedup_key is None:
+        if message.dedup_key is None:
             return message.id
         try:
-            return await self._desk.first_with(message.bot, message.dedup_key) or message.id
+            return await self._queue.first_with(message.bot, message.dedup_key) or message.id
         except QueueUnavailable:
             return message.id  # as in _known
 
@@ -145,7 +138,7 @@ class Api:
         try:
             async with asyncio.timeout(self._timeout):
                 status = await self._queue.status(request.path_params["id"])
-                waiting = await self._desk.why(status.id) if status and self._desk else None
+                waiting = await self._queue.why(status.id) if status else None
         except (QueueUnavailable, TimeoutError) as error:
             return try_later(error)
         if status is None:
@@ -180,10 +173,6 @@ class Api:
             "backend": self._queue.backend,
             "processes": [dataclasses.asdict(process) for process in stats.processes],
         }
-
-
-def _needs_desk(message: Message) -> bool:
-    return (message.ttl, message.send_at, message.dedup_key) != (None, None, None)
 
 
 def unauthorized() -> Response:

@@ -1,10 +1,10 @@
-"""The operator's part of the HTTP API: dead letters, pause and resume, cancel. Errors are as in bot/api.py; with a
-queue that has no such verbs, 501."""
+"""The operator's part of the HTTP API: dead letters, pause and resume, cancel. Errors are as in bot/api.py.
+
+Where each process has a queue of its own, a call acts on that of the process that answers it."""
 
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -20,8 +20,6 @@ from queueing.contract import DeadLetter, Desk, Pause
 from queueing.errors import MalformedMessage, QueueUnavailable
 from queueing.message import MessageState, canonical_chat
 
-NO_DESK = "the in-process queue cannot do this; USE_REDIS_QUEUE=true, the shared queue, can"
-
 MAX_PAGE = 500
 """Dead letters on one page."""
 
@@ -31,17 +29,15 @@ _BOT = re.compile(r"\d{1,20}", re.ASCII)
 Answer = Callable[["DeskApi", Request], Awaitable[Response]]
 
 
-def _verb(action: Callable[["DeskApi", Desk, Request], Awaitable[Response]]) -> Answer:
+def _verb(action: Answer) -> Answer:
     """What all of them have in common: who may ask, whether there is a desk, and what each error is answered with."""
 
     @functools.wraps(action)
     async def answer(self: "DeskApi", request: Request) -> Response:
         if self.access.client(request) is None:
             return unauthorized()
-        if self.desk is None:
-            return refuse(HTTPStatus.NOT_IMPLEMENTED, NO_DESK)
         try:
-            return await action(self, self.desk, request)
+            return await action(self, request)
         except BadBody as error:
             return refuse(error.status, str(error))
         except Invalid as error:
@@ -53,74 +49,74 @@ def _verb(action: Callable[["DeskApi", Desk, Request], Awaitable[Response]]) -> 
 
 
 class DeskApi:
-    """desk: None if the queue has none. own_bot: the bot of a chat that is paused without naming one."""
+    """own_bot: the bot of a chat that is paused without naming one."""
 
-    def __init__(self, desk: Desk | None, access: Access, *, own_bot: str) -> None:
-        self.desk = desk
+    def __init__(self, desk: Desk, access: Access, *, own_bot: str) -> None:
+        self._desk = desk
         self.access = access
         self._own_bot = own_bot
 
     @_verb
-    async def dead(self, desk: Desk, request: Request) -> Response:
+    async def dead(self, request: Request) -> Response:
         """GET /api/v1/dead?limit=&before=: newest first; `next` is the `before` of the page after this one."""
         try:
-            page = await desk.dead_page(_limit(request), request.query_params.get("before"))
+            page = await self._desk.dead_page(_limit(request), request.query_params.get("before"))
         except ValueError as error:
             raise Invalid(str(error), "before") from None
         return reply({"dead": [_summary(letter) for letter in page.letters], "next": page.next})
 
     @_verb
-    async def dead_letter(self, desk: Desk, request: Request) -> Response:
+    async def dead_letter(self, request: Request) -> Response:
         """GET /api/v1/dead/{id}: one of them, with what stood in the list and every attempt's error."""
-        letter = await desk.dead_letter(request.path_params["id"])
+        letter = await self._desk.dead_letter(request.path_params["id"])
         return _no_letter() if letter is None else reply(_whole(letter))
 
     @_verb
-    async def replay(self, desk: Desk, request: Request) -> Response:
+    async def replay(self, request: Request) -> Response:
         """POST /api/v1/dead/{id}/replay?head=: it is sent after all."""
-        done = await desk.redrive([request.path_params["id"]], head=_head(request))
+        done = await self._desk.redrive([request.path_params["id"]], head=_head(request))
         return reply({"replayed": done}) if done else _no_letter()
 
     @_verb
-    async def replay_all(self, desk: Desk, request: Request) -> Response:
+    async def replay_all(self, request: Request) -> Response:
         """POST /api/v1/dead/replay?head=: all that are dead now."""
-        return reply({"replayed": await desk.redrive_all(head=_head(request))})
+        return reply({"replayed": await self._desk.redrive_all(head=_head(request))})
 
     @_verb
-    async def drop(self, desk: Desk, request: Request) -> Response:
+    async def drop(self, request: Request) -> Response:
         """DELETE /api/v1/dead/{id}."""
-        done = await desk.drop([request.path_params["id"]])
+        done = await self._desk.drop([request.path_params["id"]])
         return reply({"dropped": done}) if done else _no_letter()
 
     @_verb
-    async def drop_all(self, desk: Desk, _request: Request) -> Response:
+    async def drop_all(self, _request: Request) -> Response:
         """DELETE /api/v1/dead: all that are dead now."""
-        return reply({"dropped": await desk.drop_all()})
+        return reply({"dropped": await self._desk.drop_all()})
 
     @_verb
-    async def pause(self, desk: Desk, request: Request) -> Response:
+    async def pause(self, request: Request) -> Response:
         """POST /api/v1/pause {"bot"?, "chat_id"?, "reason"?}: nothing leaves of that chat or bot, or without both."""
         bot, chat, reason = await self._scope(request, "bot", "chat_id", "reason")
-        await desk.pause(bot, chat, reason)
+        await self._desk.pause(bot, chat, reason)
         return reply({"bot": bot, "chat_id": chat, "paused": True})
 
     @_verb
-    async def resume(self, desk: Desk, request: Request) -> Response:
+    async def resume(self, request: Request) -> Response:
         """POST /api/v1/resume {"bot"?, "chat_id"?}: ends the pause of just that."""
         bot, chat, _ = await self._scope(request, "bot", "chat_id")
-        await desk.resume(bot, chat)
+        await self._desk.resume(bot, chat)
         return reply({"bot": bot, "chat_id": chat, "paused": False})
 
     @_verb
-    async def paused(self, desk: Desk, _request: Request) -> Response:
+    async def paused(self, _request: Request) -> Response:
         """GET /api/v1/paused: by persons, and by failures."""
-        return reply({"paused": [_pause_json(pause) for pause in await desk.paused()]})
+        return reply({"paused": [_pause_json(pause) for pause in await self._desk.paused()]})
 
     @_verb
-    async def cancel(self, desk: Desk, request: Request) -> Response:
+    async def cancel(self, request: Request) -> Response:
         """DELETE /api/v1/messages/{id}: it will not be sent."""
         id = request.path_params["id"]
-        state = await desk.cancel(id)
+        state = await self._desk.cancel(id)
         if state is None:
             return refuse(404, "no message with this id is known; a status is kept for STATUS_TTL after its end")
         if state is not MessageState.CANCELLED:

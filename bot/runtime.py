@@ -36,7 +36,7 @@ from monitoring.health import Health
 from monitoring.journal import Journal
 from monitoring.metrics import Metrics
 from monitoring.snapshot import Snapshot
-from queueing.contract import Desk, Queue
+from queueing.contract import Queue
 from queueing.errors import QueueError
 from queueing.events import Crashed, Event
 from queueing.maintenance import Maintenance
@@ -97,10 +97,9 @@ class Runtime:
         self.webhook = Webhook(
             self._intake, None if secret is None else secret.get_secret_value(), self.metrics.count_update
         )
-        desk = self._queue if isinstance(self._queue, Desk) else None
         access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
-        self.api = self._make_api(outbox, access, desk)
-        self.desk_api = DeskApi(desk, access, own_bot=self._bot_id)
+        self.api = self._make_api(outbox, access)
+        self.desk_api = DeskApi(self._queue, access, own_bot=self._bot_id)
         self.health = Health(self._queue, self.snapshot, self._worker, lambda: self._identity.problem)
 
     def _make_worker(self) -> Worker:
@@ -136,12 +135,11 @@ class Runtime:
             return RedisSeat(self._redis, leader_key(self._bot_id))
         return FileSeat(Path(tempfile.gettempdir()) / f"telequeue-{os.getuid()}-{self._bot_id}.lock")
 
-    def _make_api(self, outbox: Outbox, access: Access, desk: Desk | None) -> Api:
+    def _make_api(self, outbox: Outbox, access: Access) -> Api:
         return Api(
             self._queue,
             outbox,
             access,
-            desk=desk,
             first_bodies=self._make_first_bodies(),
             own_bot=self._bot_id,
             own_token=self._token,
@@ -269,13 +267,16 @@ def _make_queue(settings: Settings, bot_id: str) -> Queue:
 def _make_memory_queue(settings: Settings, bot_id: str) -> MemoryQueue:
     """Its share of the bot's budget, which all processes of this machine together do not exceed."""
     limits = settings.limits
+    processes = settings.web_concurrency
     together = Path(tempfile.gettempdir()) / f"telequeue-{os.getuid()}"
+    paid_together = together.with_name(f"{together.name}-paid")
     return MemoryQueue(
         workers=settings.queue_workers,
         status_ttl=settings.status_ttl,
         queue_max=settings.queue_max,
-        limits=replace(limits, bot=share(limits.bot, settings.web_concurrency)),
+        limits=replace(limits, bot=share(limits.bot, processes), paid=share(limits.paid, processes)),
         budget=SharedBudget(together, limits.bot) if limits.bot.count else None,
+        paid_budget=SharedBudget(paid_together, limits.paid) if limits.paid.count else None,
         journal=_UNSENT / bot_id,
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from queueing.message import Message, MessageState
 from queueing.retry import Decision
@@ -183,7 +183,60 @@ class Pause:
     until: float | None = None
 
 
-class Queue(Protocol):
+DEAD_MOST = 10_000
+"""Dead letters kept; at 1 KiB each, 10 MiB of memory. The oldest go first, counted and told."""
+
+DEAD_DAYS = 30
+"""Days for which a dead letter is kept."""
+
+
+class Desk(Protocol):
+    """The operator's verbs, which are a part of a queue. Every method raises QueueUnavailable when the server does not
+    answer; each may be given again after that without harm. Where each process has a queue of its own, a verb acts on
+    that of the process."""
+
+    async def dead_page(self, limit: int, before: str | None = None) -> DeadPage:
+        """Dead letters, the newest first. before: `next` of the page before. Raises ValueError for another."""
+
+    async def dead_letter(self, id: str) -> DeadLetter | None:
+        """One of them."""
+
+    async def redrive(self, ids: Sequence[str], *, head: bool = False) -> int:
+        """Has dead letters sent after all, as if accepted now, to the tail or the head of their lanes; how many were
+        there. They keep their ids; those whose element could not be read get a new one if it is so again."""
+
+    async def redrive_all(self, *, head: bool = False) -> int:
+        """All that are dead now, in the order in which they died; how many."""
+
+    async def drop(self, ids: Sequence[str]) -> int:
+        """Forgets dead letters; how many were there."""
+
+    async def drop_all(self) -> int:
+        """All that are dead now; how many."""
+
+    async def trim(self) -> int:
+        """Drops the dead letters that are too many or too old, a bounded number a call; how many."""
+
+    async def pause(self, bot: str | None = None, chat: str | None = None, reason: str = "") -> None:
+        """Lets nothing leave of a chat of a bot, of a bot, or at all, until `resume`. What is in flight goes on."""
+
+    async def resume(self, bot: str | None = None, chat: str | None = None) -> None:
+        """Ends what `pause` with the same bot and chat began, and nothing else."""
+
+    async def paused(self, limit: int = 1000) -> Sequence[Pause]:
+        """What is paused, by persons and by failures."""
+
+    async def cancel(self, id: str) -> MessageState | None:
+        """CANCELLED: the tracked message will not be sent. Another state: it is too late. None: it is unknown."""
+
+    async def why(self, id: str) -> Waiting | None:
+        """What a tracked message waits for; None if it is unknown, ended or in flight."""
+
+    async def first_with(self, bot: str, dedup_key: str) -> str | None:
+        """The id of the message that was taken with this key in the last 24 hours."""
+
+
+class Queue(Desk, Protocol):
     """A queue of messages in lanes. Every method raises QueueUnavailable when the server does not answer."""
 
     @property
@@ -248,49 +301,3 @@ class Queue(Protocol):
 
     async def close(self) -> None:
         """Leaves cleanly: what this process still holds goes back to its lanes."""
-
-
-@runtime_checkable
-class Desk(Protocol):
-    """The operator's verbs. Every method raises QueueUnavailable when the server does not answer; each may be given
-    again after that without harm."""
-
-    async def dead_page(self, limit: int, before: str | None = None) -> DeadPage:
-        """Dead letters, the newest first. before: `next` of the page before. Raises ValueError for another."""
-
-    async def dead_letter(self, id: str) -> DeadLetter | None:
-        """One of them."""
-
-    async def redrive(self, ids: Sequence[str], *, head: bool = False) -> int:
-        """Has dead letters sent after all, as if accepted now, to the tail or the head of their lanes; how many were
-        there. They keep their ids; those whose element could not be read get a new one if it is so again."""
-
-    async def redrive_all(self, *, head: bool = False) -> int:
-        """All that are dead now, in the order in which they died; how many."""
-
-    async def drop(self, ids: Sequence[str]) -> int:
-        """Forgets dead letters; how many were there."""
-
-    async def drop_all(self) -> int:
-        """All that are dead now; how many."""
-
-    async def trim(self) -> int:
-        """Drops the dead letters that are too many or too old, a bounded number a call; how many."""
-
-    async def pause(self, bot: str | None = None, chat: str | None = None, reason: str = "") -> None:
-        """Lets nothing leave of a chat of a bot, of a bot, or at all, until `resume`. What is in flight goes on."""
-
-    async def resume(self, bot: str | None = None, chat: str | None = None) -> None:
-        """Ends what `pause` with the same bot and chat began, and nothing else."""
-
-    async def paused(self, limit: int = 1000) -> Sequence[Pause]:
-        """What is paused, by persons and by failures."""
-
-    async def cancel(self, id: str) -> MessageState | None:
-        """CANCELLED: the tracked message will not be sent. Another state: it is too late. None: it is unknown."""
-
-    async def why(self, id: str) -> Waiting | None:
-        """What a tracked message waits for; None if it is unknown, ended or in flight."""
-
-    async def first_with(self, bot: str, dedup_key: str) -> str | None:
-        """The id of the message that was taken with this key in the last 24 hours."""

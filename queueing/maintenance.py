@@ -4,7 +4,7 @@ it happen once."""
 import asyncio
 import logging
 
-from queueing.contract import Desk, Queue
+from queueing.contract import Queue
 from queueing.errors import QueueError
 from queueing.events import Observer, Reaped, Trimmed
 from queueing.tasks import end
@@ -35,7 +35,7 @@ class Maintenance:
             try:
                 for one in await self._queue.reap():
                     self._observe(Reaped(one.incarnation, one.recovered, one.held))
-                if isinstance(self._queue, Desk) and (dropped := await self._queue.trim()):
+                if dropped := await self._queue.trim():
                     self._observe(Trimmed(dropped))
             except QueueError as error:
                 _logger.debug("reaping has to wait: %s", error)

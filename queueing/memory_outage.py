@@ -63,8 +63,19 @@ class Outages:
         if trouble and trouble.level:
             trouble.probe, trouble.probe_at = lane, now + PROBE_WITHIN
 
-    def unsent(self, bot: str, lane: str, now: float) -> None:
-        """What was granted was not written. If it was the probe, another may go out at once."""
+    def end_probe(self, bot: str, lane: str, now: float) -> bool:
+        """A lane's turn is over. → whether it was the probe, unheard of: then another may go out at once."""
         trouble = self._troubles.get(bot)
+        if not trouble or trouble.probe != lane:
+            return False
+        trouble.probe, trouble.probe_at = None, now
+        return True
+
+    def rename(self, bot: str, lane: str, into: str) -> None:
+        """Two lanes are one."""
+        trouble = self._troubles.get(bot)
+        if trouble and lane in trouble.failing:
+            trouble.failing.discard(lane)
+            trouble.failing.add(into)
         if trouble and trouble.probe == lane:
-            trouble.probe, trouble.probe_at = None, now
+            trouble.probe = into

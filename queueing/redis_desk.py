@@ -8,16 +8,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from queueing.contract import DeadLetter, DeadPage, Pause, Waiting
+from queueing.contract import DEAD_DAYS, DEAD_MOST, DeadLetter, DeadPage, Pause, Waiting
 from queueing.keys import Keys
 from queueing.message import MessageState
 from queueing.scripts import Script, mapped_errors
-
-DEAD_MOST = 10_000
-"""Dead letters kept; at 1 KiB each, 10 MiB of the server's memory. The oldest go first, counted and told."""
-
-DEAD_DAYS = 30
-"""Days for which a dead letter is kept."""
 
 _BATCH = 100
 """Dead letters that one run of a script moves; `trim` removes ten times as many."""

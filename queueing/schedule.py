@@ -50,6 +50,11 @@ class Schedule:
             heapq.heappop(self._heap)
         return None
 
+    def rank(self, name: str) -> int:
+        """How many come before this one; O(n)."""
+        own = self._entries.get(name)
+        return sum(entry < own for entry in self._entries.values()) if own else 0
+
     def pop(self) -> tuple[float, str] | None:
         """As `first`, and takes it away."""
         first = self.first()

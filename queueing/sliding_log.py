@@ -5,6 +5,7 @@ Times are seconds on one clock that never goes back.
 
 import math
 from collections import deque
+from collections.abc import Iterable, Sequence
 
 from queueing.limits import Rate
 
@@ -43,6 +44,17 @@ class SlidingLog:
             if self._times[place] == at:
                 del self._times[place]
                 return
+
+    @property
+    def times(self) -> Sequence[float]:
+        """When the last ones left."""
+        return self._times
+
+    def merge(self, others: Iterable[float]) -> None:
+        """What left at these times left by this log, too."""
+        times = sorted([*self._times, *others])
+        self._times.clear()
+        self._times.extend(times)
 
 
 class Pace:

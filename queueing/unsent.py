@@ -14,11 +14,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from queueing.errors import MalformedMessage
 from queueing.message import Message, check_id, decode, encode
 
-_VERSION = 1
+_VERSION = 2
+"""In files of version 1, `paused` had no reasons, and there was nothing else."""
 
 _logger = logging.getLogger(__name__)
 
@@ -35,10 +37,19 @@ class Unsent:
 
 @dataclass(slots=True)
 class Left:
-    """What a process left. paused: until when (Unix seconds) nothing may be sent for a bot or a lane."""
+    """What a process left. Times: Unix seconds.
 
-    messages: list[Unsent] = field(default_factory=list)
-    paused: dict[str, float] = field(default_factory=dict)
+    paused:   until when, and why, nothing may be sent for a bot or a lane. by_hand: since when, and why, a person
+              wants it so: for "*", too.
+    aliases:  lanes, with those that they are a part of.
+    dedup:    bot, key, the id of the message that came with it, until when it counts.
+    """
+
+    messages: Iterable[Unsent] = ()
+    paused: dict[str, tuple[float, str]] = field(default_factory=dict)
+    by_hand: dict[str, tuple[float, str]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    dedup: list[tuple[str, str, str, float]] = field(default_factory=list)
 
 
 class Journal:
@@ -47,10 +58,12 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def write(self, messages: Iterable[Unsent], paused: Mapping[str, float]) -> Path:
-        """All of it, in this order, on the disk when it returns. → the file."""
-        head = json.dumps({"version": _VERSION, "paused": paused}).encode()
-        return self._write(f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl", [head], map(_line, messages))
+    def write(self, left: Left) -> Path:
+        """All of it, in its order, on the disk when it returns. → the file."""
+        fields = {name: getattr(left, name) for name in ("paused", "by_hand", "aliases", "dedup")}
+        head = json.dumps({"version": _VERSION, **fields}).encode()
+        name = f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        return self._write(name, [head], map(_line, left.messages))
 
     def take(self) -> Iterator[Left]:
         """What was left and nobody else takes, the oldest file first. What is yielded is on the disk no more."""
@@ -105,23 +118,35 @@ def _line(unsent: Unsent) -> bytes:
 
 def _read(file: Iterable[bytes]) -> tuple[Left, list[bytes]]:
     """→ what a file holds, and the lines that cannot be read."""
-    left, broken = Left(), []
+    left, messages, broken = Left(), [], []
     for number, line in enumerate(file):
         try:
             if number:
-                left.messages.append(_unsent(line))
+                messages.append(_unsent(line))
             else:
-                left.paused.update(_paused(line))
+                left = _head(line)
         except (ValueError, TypeError, KeyError, AttributeError, MalformedMessage):
             broken.append(line.rstrip(b"\n"))
+    left.messages = messages
     return left, broken
 
 
-def _paused(line: bytes) -> dict[str, float]:
+def _head(line: bytes) -> Left:
     head = json.loads(line)
+    if head["version"] == 1:
+        return Left(paused={str(scope): (float(until), "flood") for scope, until in head["paused"].items()})
     if head["version"] != _VERSION:
         raise ValueError(f"version {head['version']}")
-    return {str(scope): float(until) for scope, until in head["paused"].items()}
+    return Left(
+        paused=_pauses(head["paused"]),
+        by_hand=_pauses(head["by_hand"]),
+        aliases={str(name): str(other) for name, other in head["aliases"].items()},
+        dedup=[(str(bot), str(key), str(id), float(until)) for bot, key, id, until in head["dedup"]],
+    )
+
+
+def _pauses(kept: Mapping[str, Sequence[Any]]) -> dict[str, tuple[float, str]]:
+    return {str(scope): (float(at), str(reason)) for scope, (at, reason) in kept.items()}
 
 
 def _unsent(line: bytes) -> Unsent:

@@ -1,11 +1,12 @@
-"""What the tests of the operator's verbs share: queues as separate processes would have them, and short words."""
+"""What the tests of the operator's verbs share: short words, and queues on Redis as separate processes would have them
+(tests/queueing/both.py has those of either backend)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 from redis.asyncio import Redis
 
-from queueing.contract import Claim, Lease, Settlement
+from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message, MessageState
 from queueing.redis_queue import RedisQueue
@@ -43,11 +44,11 @@ def message(name: str = "a", chat: object = 42, bot: str = "1", **fields: object
     return Message(bot=bot, chat=str(chat), id=name, body={"text": name}, track=True, **fields)  # type: ignore[arg-type]
 
 
-async def settle(queue: RedisQueue, leases: Sequence[Lease], decision: Decision, want: int = 0) -> Claim:
+async def settle(queue: Queue, leases: Sequence[Lease], decision: Decision, want: int = 0) -> Claim:
     return await queue.claim(want, [Settlement(lease, decision) for lease in leases])
 
 
-async def kill(queue: RedisQueue, *names: str, chat: object = 42) -> None:
+async def kill(queue: Queue, *names: str, chat: object = 42) -> None:
     """Makes dead letters of new messages, in this order."""
     for name in names:
         await queue.enqueue([message(name, chat)])
@@ -55,7 +56,7 @@ async def kill(queue: RedisQueue, *names: str, chat: object = 42) -> None:
         await settle(queue, [lease], BLOCKED)
 
 
-async def drained(queue: RedisQueue, decision: Decision = Ack()) -> list[str]:  # noqa: B008  frozen
+async def drained(queue: Queue, decision: Decision = Ack()) -> list[str]:  # noqa: B008  frozen
     """What can be claimed now, in order; each is settled before the next."""
     names: list[str] = []
     claim = await queue.claim(1)
@@ -65,7 +66,7 @@ async def drained(queue: RedisQueue, decision: Decision = Ack()) -> list[str]:  
     return names
 
 
-async def state(queue: RedisQueue, name: str) -> MessageState | None:
+async def state(queue: Queue, name: str) -> MessageState | None:
     status = await queue.status(name)
     return status.state if status else None
 

@@ -1,37 +1,24 @@
-"""Dead letters of the shared queue: shown by pages, sent after all, dropped, and never too many."""
+"""Dead letters: shown by pages, sent after all, dropped, and never too many. Each test runs on both queues."""
 
 import asyncio
 import time
 
 import pytest
-from redis.asyncio import Redis
 
-from queueing import redis_desk
-from queueing.contract import Settlement
+from queueing import memory_records, redis_desk
+from queueing.contract import Queue, Settlement
 from queueing.events import Event, Trimmed
 from queueing.maintenance import Maintenance
-from queueing.message import MessageState
-from queueing.redis_queue import RedisQueue
+from queueing.message import Message, MessageState
 from queueing.retry import Ack, Release
 from tests.conftest import wait_until
-from tests.queueing.desk import (  # fixtures among them
-    BLOCKED,
-    FRONT,
-    P,
-    drained,
-    kill,
-    message,
-    queue,
-    settle,
-    start,
-    state,
-    total,
-)
+from tests.queueing.both import make_queue, queue, start
+from tests.queueing.desk import BLOCKED, drained, kill, message, settle, state
 
-__all__ = ["queue", "start"]
+__all__ = ["make_queue", "queue", "start"]
 
 
-async def test_dead_letters_are_shown_newest_first_and_by_pages(queue: RedisQueue) -> None:
+async def test_dead_letters_are_shown_newest_first_and_by_pages(queue: Queue) -> None:
     names = [f"m{n}" for n in range(7)]
     await kill(queue, *names)
     seen: list[str] = []
@@ -48,7 +35,7 @@ async def test_dead_letters_are_shown_newest_first_and_by_pages(queue: RedisQueu
     assert await queue.dead_letter("never") is None
 
 
-async def test_a_page_after_one_that_is_gone_leaves_none_out(queue: RedisQueue) -> None:
+async def test_a_page_after_one_that_is_gone_leaves_none_out(queue: Queue) -> None:
     await kill(queue, *(f"m{n}" for n in range(6)))
     page = await queue.dead_page(3)
     await queue.drop([page.letters[-1].id])
@@ -57,12 +44,12 @@ async def test_a_page_after_one_that_is_gone_leaves_none_out(queue: RedisQueue) 
 
 
 @pytest.mark.parametrize("before", ["", "x", "5", "5:", "²:a", ":a"])
-async def test_a_page_after_nonsense_is_refused(queue: RedisQueue, before: str) -> None:
+async def test_a_page_after_nonsense_is_refused(queue: Queue, before: str) -> None:
     with pytest.raises(ValueError, match="before"):
         await queue.dead_page(3, before)
 
 
-async def test_redrive_sends_again_at_the_tail_with_no_tries_behind_it(redis: Redis, queue: RedisQueue) -> None:
+async def test_redrive_sends_again_at_the_tail_with_no_tries_behind_it(queue: Queue) -> None:
     await queue.enqueue([message("a")])
     (lease,) = (await queue.claim(1)).leases
     await settle(queue, [lease], Release(0, "network", "refused", counts=True))
@@ -78,11 +65,10 @@ async def test_redrive_sends_again_at_the_tail_with_no_tries_behind_it(redis: Re
     (second,) = (await settle(queue, first, Ack(), want=1)).leases
     assert ([first[0].message.id, second.message.id], second.attempts) == (["b", "a"], 0)
     assert second.message.body == {"text": "a"}
-    assert await redis.zcard(f"{P}dead:index") == await redis.hlen(f"{P}dead") == 0
-    assert await total(redis, "replayed") == 1
+    assert not await queue.dead_letters()
 
 
-async def test_redrive_to_the_head_stands_behind_what_is_sent_or_tried(queue: RedisQueue) -> None:
+async def test_redrive_to_the_head_stands_behind_what_is_sent_or_tried(queue: Queue) -> None:
     await kill(queue, "d1", "d2")
     await kill(queue, "e", chat=43)
     await queue.enqueue([message("a"), message("b"), message("x", 43), message("y", 43)])
@@ -97,7 +83,7 @@ async def test_redrive_to_the_head_stands_behind_what_is_sent_or_tried(queue: Re
     assert [name for name in names if name in "xy"] == ["x", "y"]
 
 
-async def test_redrive_to_the_head_takes_no_tries_over(queue: RedisQueue) -> None:
+async def test_redrive_to_the_head_takes_no_tries_over(queue: Queue) -> None:
     await kill(queue, "d")
     await queue.enqueue([message("a")])
     (lease,) = (await queue.claim(1)).leases
@@ -109,22 +95,7 @@ async def test_redrive_to_the_head_takes_no_tries_over(queue: RedisQueue) -> Non
     assert (lease.message.id, lease.attempts) == ("d", 0)
 
 
-@pytest.mark.parametrize("head", [False, True])
-async def test_all_are_sent_again_in_their_order_and_those_that_die_again_are_left(
-    redis: Redis, queue: RedisQueue, head: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_desk, "_BATCH", 2)
-    names = [f"m{n}" for n in range(5)]
-    await kill(queue, *names)
-    await redis.rpush(FRONT, "garbage")
-    await queue.claim(0)
-    assert await queue.redrive_all(head=head) == 6
-    assert await drained(queue) == names
-    (letter,) = await queue.dead_letters()
-    assert letter.element == "garbage"
-
-
-async def test_rule_16_redrive_wakes_a_waiting_process(queue: RedisQueue) -> None:
+async def test_rule_16_redrive_wakes_a_waiting_process(queue: Queue) -> None:
     await kill(queue, "a")
     await queue.claim(1)
     waiting = asyncio.create_task(queue.wait(30))
@@ -133,34 +104,53 @@ async def test_rule_16_redrive_wakes_a_waiting_process(queue: RedisQueue) -> Non
     await asyncio.wait_for(waiting, 10)
 
 
-async def test_drop_forgets(redis: Redis, queue: RedisQueue) -> None:
+async def test_drop_forgets(queue: Queue) -> None:
     await kill(queue, "a", "b", "c")
     assert await queue.drop(["b", "never"]) == 1
     assert [letter.id for letter in await queue.dead_letters()] == ["c", "a"]
     assert await queue.drop_all() == 2
     assert await queue.drop_all() == 0
-    assert await total(redis, "dropped") == 3
     assert await state(queue, "a") is MessageState.DEAD
 
 
-async def test_too_many_dead_letters_are_dropped_and_told(
-    redis: Redis, queue: RedisQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_dead_letters_are_dropped_and_told(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     await kill(queue, "a", "b", "c")
     assert await queue.trim() == 0
-    monkeypatch.setattr(redis_desk, "DEAD_MOST", 2)
+    for module in (redis_desk, memory_records):
+        monkeypatch.setattr(module, "DEAD_MOST", 2)
     events: list[Event] = []
     maintenance = Maintenance(queue, events.append)
     await maintenance.start()
     await wait_until(lambda: events == [Trimmed(1)], "the trimming to be told")
     await maintenance.stop()
     assert [letter.id for letter in await queue.dead_letters()] == ["c", "b"]
-    assert await total(redis, "dead_dropped") == 1
 
 
-async def test_old_dead_letters_are_dropped(redis: Redis, queue: RedisQueue) -> None:
-    await kill(queue, "old", "new")
-    long_ago = (time.time() - redis_desk.DEAD_DAYS * 86_400 - 5) * 1000
-    await redis.zadd(f"{P}dead:index", {"old": long_ago})
+@pytest.mark.parametrize("head", [False, True])
+async def test_all_are_sent_again_in_their_order(queue: Queue, head: bool) -> None:
+    names = [f"m{n}" for n in range(5)]
+    await kill(queue, *names)
+    assert await queue.redrive_all(head=head) == 5
+    assert await drained(queue) == names
+    assert not await queue.dead_letters()
+
+
+async def test_letters_of_two_messages_with_one_id_are_two(queue: Queue) -> None:
+    same = [Message(bot="1", chat="42", id="same", body={"text": text}) for text in ("one", "two")]
+    await queue.enqueue(same)
+    for _ in same:
+        await settle(queue, (await queue.claim(1)).leases, BLOCKED)
+    assert {letter.id for letter in await queue.dead_letters()} == {"same", "same~2"}
+    assert await queue.redrive(["same~2"]) == 1
+    (lease,) = (await queue.claim(1)).leases
+    assert (lease.message.id, lease.message.body) == ("same~2", {"text": "two"})
+
+
+async def test_old_dead_letters_are_dropped(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    await kill(queue, "old")
+    for module in (redis_desk, memory_records):
+        monkeypatch.setattr(module, "DEAD_DAYS", 0)
+    (letter,) = await queue.dead_letters()
+    await wait_until(lambda: time.time() > letter.died_at + 0.002, "it to be older than that")
     assert await queue.trim() == 1
-    assert await redis.hkeys(f"{P}dead") == ["new"]
+    assert not await queue.dead_letters()

@@ -13,7 +13,7 @@ from queueing.contract import Lease, Settlement
 from queueing.memory_queue import MemoryQueue
 from queueing.message import Message, MessageState, Priority
 from queueing.retry import Ack, Release, Scope
-from queueing.unsent import Journal, Unsent
+from queueing.unsent import Journal, Left, Unsent
 
 ROOT = Path(__file__).parents[2]
 
@@ -204,7 +204,7 @@ asyncio.run(main())
 
 def test_six_starting_processes_take_everything_once(tmp_path: Path) -> None:
     for n in range(20):
-        Journal(tmp_path).write([Unsent(message(n, n, accepted=1.0))] * 5, {})
+        Journal(tmp_path).write(Left([Unsent(message(n, n, accepted=1.0))] * 5))
     children = [
         subprocess.Popen(
             [sys.executable, "-c", TAKE, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Paid messages have a budget of their own; all else holds for them as for any other. On both queues, but for the end."""
+"""Paid messages have a budget of their own; all else holds for them as for any other. On both queues, but the end."""
 
 import asyncio
 import time

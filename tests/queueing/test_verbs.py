@@ -1,33 +1,17 @@
-"""The operator's verbs on the shared queue: pause, resume and cancel; and poison."""
+"""The operator's verbs: pause, resume and cancel. Each test runs on both queues."""
 
 import asyncio
 import time
 
 import pytest
-from redis.asyncio import Redis
 
-from queueing.contract import Desk
+from queueing.contract import Queue
 from queueing.message import MessageState
-from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Release, Scope
-from tests.queueing.desk import (  # fixtures among them
-    REFUSED,
-    P,
-    Start,
-    drained,
-    message,
-    queue,
-    settle,
-    start,
-    state,
-    total,
-)
+from tests.queueing.both import make_queue, queue, start
+from tests.queueing.desk import REFUSED, drained, message, settle, state
 
-__all__ = ["queue", "start"]
-
-
-def test_the_shared_queue_is_a_desk(redis_url: str) -> None:
-    assert isinstance(RedisQueue(redis_url), Desk)
+__all__ = ["make_queue", "queue", "start"]
 
 
 # --- pause and resume
@@ -36,9 +20,7 @@ PAUSES = [(None, None), ("1", None), ("1", "42")]
 
 
 @pytest.mark.parametrize(("bot", "chat"), PAUSES)
-async def test_rule_16_resuming_rings_for_what_a_pause_held(
-    queue: RedisQueue, bot: str | None, chat: str | None
-) -> None:
+async def test_rule_16_resuming_rings_for_what_a_pause_held(queue: Queue, bot: str | None, chat: str | None) -> None:
     await queue.pause(bot, chat, "a line\nor two")
     (pause,) = await queue.paused()
     assert (pause.bot, pause.chat, pause.reason, pause.until) == (bot, chat, "a line or two", None)
@@ -56,7 +38,7 @@ async def test_rule_16_resuming_rings_for_what_a_pause_held(
     assert await queue.paused() == []
 
 
-async def test_resuming_does_not_end_a_flood_wait_nor_another_pause(queue: RedisQueue) -> None:
+async def test_resuming_does_not_end_a_flood_wait_nor_another_pause(queue: Queue) -> None:
     await queue.enqueue([message("a"), message("b")])
     (lease,) = (await queue.claim(1)).leases
     await queue.pause("1", "42")
@@ -73,7 +55,7 @@ async def test_resuming_does_not_end_a_flood_wait_nor_another_pause(queue: Redis
     assert (await queue.claim(1)).next_due == pytest.approx(30, abs=5)
 
 
-async def test_a_chat_is_paused_for_a_bot(queue: RedisQueue) -> None:
+async def test_a_chat_is_paused_for_a_bot(queue: Queue) -> None:
     with pytest.raises(ValueError, match="for a bot"):
         await queue.pause(None, "42")
 
@@ -81,7 +63,7 @@ async def test_a_chat_is_paused_for_a_bot(queue: RedisQueue) -> None:
 # --- cancel
 
 
-async def test_what_is_cancelled_is_not_sent_and_delays_nobody(redis: Redis, queue: RedisQueue) -> None:
+async def test_what_is_cancelled_is_not_sent_and_delays_nobody(queue: Queue) -> None:
     await queue.enqueue([message(name) for name in "abcde"])
     assert await queue.cancel("a") is MessageState.CANCELLED  # still at the door
     await queue.claim(0)
@@ -89,12 +71,10 @@ async def test_what_is_cancelled_is_not_sent_and_delays_nobody(redis: Redis, que
     assert await queue.cancel("c") is MessageState.CANCELLED
     assert await drained(queue) == ["b", "d", "e"]
     assert await state(queue, "a") is await state(queue, "c") is MessageState.CANCELLED
-    assert 0 < await redis.ttl(f"{P}msg:a") <= 86_400, "it ended: its status is kept as long as of others"
-    assert await total(redis, "cancelled") == 2
     assert (await queue.stats()).depth == 0
 
 
-async def test_rule_16_a_cancelled_head_that_would_be_tried_later_makes_room_at_once(queue: RedisQueue) -> None:
+async def test_rule_16_a_cancelled_head_that_would_be_tried_later_makes_room_at_once(queue: Queue) -> None:
     await queue.enqueue([message("a"), message("b")])
     (lease,) = (await queue.claim(1)).leases
     await settle(queue, [lease], REFUSED)
@@ -107,7 +87,7 @@ async def test_rule_16_a_cancelled_head_that_would_be_tried_later_makes_room_at_
     assert (lease.message.id, lease.attempts) == ("b", 0)
 
 
-async def test_it_is_too_late_to_cancel_what_is_in_flight_or_ended(queue: RedisQueue) -> None:
+async def test_it_is_too_late_to_cancel_what_is_in_flight_or_ended(queue: Queue) -> None:
     assert await queue.cancel("never") is None
     await queue.enqueue([message("a")])
     (lease,) = (await queue.claim(1)).leases
@@ -116,16 +96,7 @@ async def test_it_is_too_late_to_cancel_what_is_in_flight_or_ended(queue: RedisQ
     assert await queue.cancel("a") is MessageState.SENT
 
 
-async def test_what_a_process_gave_back_can_be_cancelled(start: Start, queue: RedisQueue) -> None:
-    leaving = await start()
-    await leaving.enqueue([message("a")])
-    await leaving.claim(1)
-    await leaving.close()
-    assert await queue.cancel("a") is MessageState.CANCELLED
-    assert await drained(queue) == []
-
-
-async def test_a_thousand_cancelled_are_cleared_in_bounded_steps(queue: RedisQueue) -> None:
+async def test_a_thousand_cancelled_are_cleared_in_bounded_steps(queue: Queue) -> None:
     await queue.enqueue([message(f"m{n}") for n in range(300)])
     await queue.claim(0)
     for n in range(300):
@@ -133,105 +104,3 @@ async def test_a_thousand_cancelled_are_cleared_in_bounded_steps(queue: RedisQue
     await queue.enqueue([message("last")])
     assert (await queue.claim(1)).next_due == 0, "it is to be called again at once"
     assert await drained(queue) == ["last"]
-
-
-# --- poison
-
-
-async def die(redis: Redis, dead: RedisQueue, alive: RedisQueue) -> None:
-    await alive.claim(0)
-    await redis.zadd(f"{P}processes", {dead.incarnation: 1})
-    await alive.reap()
-
-
-async def test_rule_4_what_kills_three_processes_is_poison(redis: Redis, start: Start) -> None:
-    alive = await start()
-    await alive.enqueue([message("a"), message("b")])
-    for n in range(3):
-        dead = await start()
-        (lease,) = (await dead.claim(1)).leases
-        assert (lease.message.id, lease.takeovers) == ("a", n)
-        await die(redis, dead, alive)
-    claim = await alive.claim(1)
-    assert [lease.message.id for lease in claim.leases] == ["b"]
-    assert [reason for reason, _ in claim.buried] == ["poison"]
-    letter = await alive.dead_letter("a")
-    assert letter
-    assert letter.reason == "poison"
-    assert [line["reason"] for line in letter.history] == ["taken_over"] * 3 + ["poison"]
-    assert await state(alive, "a") is MessageState.DEAD
-
-
-async def taken_over_twice(redis: Redis, start: Start, name: str = "a") -> None:
-    alive = await start()
-    await alive.enqueue([message(name)])
-    for _ in range(2):
-        dead = await start()
-        assert [lease.message.id for lease in (await dead.claim(1)).leases] == [name]
-        await die(redis, dead, alive)
-
-
-async def test_rule_4_after_two_take_overs_a_message_runs_alone_in_its_process(redis: Redis, start: Start) -> None:
-    await taken_over_twice(redis, start)
-    queue = await start()
-    await queue.enqueue([message(str(chat), chat) for chat in range(3)])
-    alone = await queue.claim(10)
-    assert [lease.message.id for lease in alone.leases] == ["a"], "it was served longest ago"
-    assert not (await queue.claim(9, held=alone.leases)).leases
-    other = await start()
-    assert len((await other.claim(10)).leases) == 3, "others go on"
-    await other.close()
-    assert len((await settle(queue, alone.leases, Ack(), want=10)).leases) == 3
-
-
-async def test_rule_4_it_waits_for_empty_hands_and_nothing_else_is_taken_meanwhile(redis: Redis, start: Start) -> None:
-    queue = await start()
-    await queue.enqueue([message("busy", 1)])
-    busy = (await queue.claim(1)).leases
-    await taken_over_twice(redis, start)
-    await queue.enqueue([message("later", 9)])
-    for _ in range(2):
-        assert not (await queue.claim(9, held=busy)).leases
-    claim = await settle(queue, busy, Ack(), want=10)
-    assert [lease.message.id for lease in claim.leases] == ["a"]
-    claim = await settle(queue, claim.leases, Ack(), want=10)
-    assert [lease.message.id for lease in claim.leases] == ["later"]
-
-
-@pytest.mark.parametrize("end", ["leave", "reap"])
-async def test_rule_4_what_was_set_aside_goes_back_with_its_process(redis: Redis, start: Start, end: str) -> None:
-    queue = await start()
-    await queue.enqueue([message("busy", 1)])
-    busy = (await queue.claim(1)).leases
-    await taken_over_twice(redis, start)
-    assert not (await queue.claim(9, held=busy)).leases
-    other = await start()
-    if end == "leave":
-        await queue.close()
-    else:
-        await die(redis, queue, other)
-    (lease,) = (await other.claim(1)).leases
-    assert lease.message.id == "busy"
-    (lease,) = (await settle(other, [lease], Ack(), want=1)).leases
-    assert (lease.message.id, lease.takeovers) == ("a", 2), "it was in nobody's hands"
-
-
-async def test_rule_4_what_is_paused_holds_up_no_process(redis: Redis, start: Start) -> None:
-    queue = await start()
-    await queue.enqueue([message("busy", 1)])
-    busy = (await queue.claim(1)).leases
-    await taken_over_twice(redis, start)
-    assert not (await queue.claim(9, held=busy)).leases
-    await queue.pause("1", "42")
-    await queue.enqueue([message("later", 9)])
-    claim = await settle(queue, busy, Ack(), want=10)
-    assert [lease.message.id for lease in claim.leases] == ["later"]
-
-
-async def test_rule_4_clean_stops_are_no_poison(start: Start) -> None:
-    for _ in range(4):
-        queue = await start()
-        await queue.enqueue([message("a")])
-        (lease,) = (await queue.claim(1)).leases
-        assert lease.takeovers == 0
-        await queue.close()

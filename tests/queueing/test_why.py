@@ -1,18 +1,18 @@
-"""Why a message waits: the reason, until when, and how many before it."""
+"""Why a message waits: the reason, until when, and how many before it. Each test runs on both queues."""
 
 import time
 
-from queueing.contract import Settlement
+from queueing.contract import Queue, Settlement
 from queueing.limits import Rate
 from queueing.message import Priority
-from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Release, Scope
-from tests.queueing.desk import REFUSED, Start, message, queue, settle, start  # fixtures among them
+from tests.queueing.both import StartAny, make_queue, queue, start
+from tests.queueing.desk import REFUSED, message, settle
 
-__all__ = ["queue", "start"]
+__all__ = ["make_queue", "queue", "start"]
 
 
-async def reasons(queue: RedisQueue, name: str) -> tuple[str, float | None, int]:
+async def reasons(queue: Queue, name: str) -> tuple[str, float | None, int]:
     """Reason, seconds from now (rounded to the next), messages ahead."""
     waiting = await queue.why(name)
     assert waiting
@@ -20,7 +20,7 @@ async def reasons(queue: RedisQueue, name: str) -> tuple[str, float | None, int]
     return waiting.reason, None if waiting.until is None else round(waiting.until - time.time()), waiting.ahead
 
 
-async def test_why_of_what_does_not_wait(queue: RedisQueue) -> None:
+async def test_why_of_what_does_not_wait(queue: Queue) -> None:
     assert await queue.why("never") is None
     await queue.enqueue([message("a")])
     (lease,) = (await queue.claim(1)).leases
@@ -29,7 +29,7 @@ async def test_why_of_what_does_not_wait(queue: RedisQueue) -> None:
     assert await queue.why("a") is None
 
 
-async def test_why_at_the_doors_in_its_lane_and_in_the_schedule(queue: RedisQueue) -> None:
+async def test_why_at_the_doors_in_its_lane_and_in_the_schedule(queue: Queue) -> None:
     await queue.enqueue([message("a"), message("b"), message("s", send_at=time.time() + 100)])
     assert await reasons(queue, "b") == ("door", None, 1)
     assert await reasons(queue, "s") == ("schedule", 100, 0)
@@ -42,7 +42,7 @@ async def test_why_at_the_doors_in_its_lane_and_in_the_schedule(queue: RedisQueu
     assert await reasons(queue, "b") == ("ahead", None, 2)
 
 
-async def test_why_counts_one_of_a_lower_priority_that_is_in_flight(queue: RedisQueue) -> None:
+async def test_why_counts_one_of_a_lower_priority_that_is_in_flight(queue: Queue) -> None:
     await queue.enqueue([message("a")])
     (lease,) = (await queue.claim(1)).leases
     await queue.enqueue([message("i", priority=Priority.INTERACTIVE)])
@@ -50,7 +50,7 @@ async def test_why_counts_one_of_a_lower_priority_that_is_in_flight(queue: Redis
     assert await reasons(queue, "i") == ("ahead", None, 1)
 
 
-async def test_why_names_the_limit(start: Start) -> None:
+async def test_why_names_the_limit(start: StartAny) -> None:
     queue = await start(chat=Rate(1, 60))
     await queue.enqueue([message("a"), message("b"), message("c")])
     await settle(queue, (await queue.claim(1)).leases, Ack())
@@ -66,7 +66,7 @@ async def test_why_names_the_limit(start: Start) -> None:
     assert waits == [60, 120]
 
 
-async def test_why_names_a_retry_a_flood_and_a_pause(queue: RedisQueue) -> None:
+async def test_why_names_a_retry_a_flood_and_a_pause(queue: Queue) -> None:
     await queue.enqueue([message("a"), message("b"), message("c", 43)])
     leases = (await queue.claim(2)).leases
     by_chat = {lease.message.chat: lease for lease in leases}
@@ -79,7 +79,7 @@ async def test_why_names_a_retry_a_flood_and_a_pause(queue: RedisQueue) -> None:
     assert await reasons(queue, "b") == ("paused", None, 1)
 
 
-async def test_why_names_an_outage(queue: RedisQueue) -> None:
+async def test_why_names_an_outage(queue: Queue) -> None:
     await queue.enqueue([message(name, chat) for chat, name in enumerate("abcd")])
     leases = (await queue.claim(4)).leases
     await settle(queue, leases, Release(0.01, "network", "refused", counts=True, scope=Scope.RECEIVER))
@@ -88,7 +88,7 @@ async def test_why_names_an_outage(queue: RedisQueue) -> None:
     assert until is not None
 
 
-async def test_why_counts_a_thousand_exactly_and_says_when_there_are_more(queue: RedisQueue) -> None:
+async def test_why_counts_a_thousand_exactly_and_says_when_there_are_more(queue: Queue) -> None:
     await queue.enqueue([message(f"m{n}") for n in range(1002)])
     for where in ("door", "ahead"):
         before = await queue.why("m999")
