@@ -105,8 +105,7 @@ local function reconcile(first)
       leases[lane] = nil
       end_alone(lane)
       take_back_departure(lane, bot_of_lane(lane), lease.token)
-      end_probe(bot_of_lane(lane), lane)
-      place(lane, now)
+      give_back(lane, lease)
     end
   end
   for i = first, first + held_count - 1 do
