@@ -102,10 +102,12 @@ local function count_departure(lane, bot, token)
   redis.call('HSET', PACE, bot, string.format('%.3f', paces[bot]))
 end
 
--- It left at this time, ms.
+-- It left at this time, ms: earlier than was put down, so its bot may be free earlier, too.
 local function correct_departure(lane, bot, token, at)
   if limit_of_chat(lane).n > 0 then redis.call('ZADD', log_key('chat:' .. lane), 'XX', at, token) end
-  if LIMITS.bot.n > 0 then redis.call('ZADD', log_key('bot:' .. bot), 'XX', at, token) end
+  if LIMITS.bot.n == 0 then return end
+  redis.call('ZADD', log_key('bot:' .. bot), 'XX', at, token)
+  redis.call('ZADD', BOTS_DUE, 'XX', 'LT', math.max(now, bot_free_at(bot)), bot)
 end
 
 -- It did not leave after all: its place in the logs, and its slot, are free again.
