@@ -92,6 +92,7 @@ local function settle(first)
     end
   end
   if #done > 0 then redis.call('HDEL', HELD, unpack(done)) end
+  look_earlier()
   if sent > 0 then redis.call('HINCRBY', HELD, '#sent', sent) end
   return stale
 end
@@ -108,8 +109,7 @@ local function reconcile(first)
       leases[lane] = nil
       end_alone(lane)
       take_back_departure(lane, lease.account, lease.token)
-      end_probe(bot_of_lane(lane), lane)
-      place(lane, now)
+      give_back(lane, lease)
     end
   end
   for i = first, first + held_count - 1 do

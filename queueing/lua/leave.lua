@@ -10,9 +10,8 @@ read_limits(ARGV[2])
 local given_back = 0
 local leases, about = leases_of(redis.call('HGETALL', held_key(ARGV[1])))
 give_back_alone(leases, about)
-for lane in pairs(leases) do
-  end_probe(bot_of_lane(lane), lane)
-  place(lane, now)
+for lane, lease in pairs(leases) do
+  give_back(lane, lease)
   given_back = given_back + 1
 end
 forget(ARGV[1])

@@ -108,10 +108,16 @@ local function pace_free_at(account)
   return paces[account]
 end
 
+local function account_limit_ends(account)
+  return math.max(free_by_log('bot:' .. account, limit_of_account(account)), pace_free_at(account))
+end
+
+local function unpaused_at(account) return math.max(paused_until('*'), paused_until(bot_of_account(account))) end
+
 local function account_free_at(account)
-  local free_at = math.max(free_by_log('bot:' .. account, limit_of_account(account)), pace_free_at(account))
+  local free_at = account_limit_ends(account)
   note_limit('bot', free_at)
-  return math.max(paused_until('*'), paused_until(bot_of_account(account)), free_at)
+  return math.max(unpaused_at(account), free_at)
 end
 
 -- A message of this lane is granted, and will leave.
@@ -126,10 +132,22 @@ local function count_departure(lane, account, token)
   redis.call('HSET', PACE, account, string.format('%.3f', paces[account]))
 end
 
+local corrected = {} -- accounts of which something left earlier than was put down
+
 -- It left at this time, ms.
 local function correct_departure(lane, account, token, at)
   if limit_of_chat(lane).n > 0 then redis.call('ZADD', log_key('chat:' .. lane), 'XX', at, token) end
-  if limit_of_account(account).n > 0 then redis.call('ZADD', log_key('bot:' .. account), 'XX', at, token) end
+  if limit_of_account(account).n == 0 then return end
+  redis.call('ZADD', log_key('bot:' .. account), 'XX', at, token)
+  corrected[account] = true
+end
+
+-- So they may be free earlier, too.
+local function look_earlier()
+  for account in pairs(corrected) do
+    redis.call('ZADD', BOTS_DUE, 'XX', 'LT', math.max(now, unpaused_at(account), account_limit_ends(account)), account)
+  end
+end
 end
 
 -- It did not leave after all: its place in the logs, and its slot, are free again.

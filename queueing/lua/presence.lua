@@ -39,3 +39,11 @@ local function give_back_alone(leases, about)
   local lane = about['#alone']
   if lane and not leases[lane] then place(lane, now) end
 end
+
+-- It was not sent, and goes back to the head of its lane.
+local function give_back(lane, lease)
+  local message = head(lease.priority, lane)
+  if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'pending') end
+  end_probe(bot_of_lane(lane), lane)
+  place(lane, now)
+end

@@ -49,13 +49,18 @@ for i = 1, #known, 2 do
   processes[#processes + 1] = redis.call('HGETALL', held_key(known[i]))
 end
 
+-- A bell is no message. It is rung where nothing else stands, so it is the first.
+local function at_door(key)
+  return redis.call('LLEN', key) - (redis.call('LINDEX', key, 0) == BELL and 1 or 0)
+end
+
 local laned = 0
 for _, field in ipairs(redis.call('HMGET', TOTALS, 'laned:i', 'laned:n', 'laned:b')) do
   laned = laned + tonumber(field or 0)
 end
 
 return {
-  redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF) + redis.call('LLEN', BULK),
+  at_door(FRONT) + at_door(HANDOFF) + redis.call('LLEN', BULK),
   laned,
   waiting,
   redis.call('ZCARD', DEAD_INDEX),

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
@@ -17,8 +17,8 @@ from queueing.message import Message, MessageState, Priority, canonical_chat
 from queueing.redis_queue import DRAIN_MOST, RedisQueue
 from queueing.retry import Ack, Bury, Release, Scope
 from tests.conftest import Server, raw
+from tests.queueing.leaks import FRONT, documented
 
-FRONT = "telegram_messages"
 TOKEN = "123:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
 
 Start = Callable[..., Awaitable[RedisQueue]]
@@ -464,13 +464,6 @@ async def test_a_front_door_of_another_type_is_said_clearly(redis: Redis, start:
     await redis.set(FRONT, "not a list")
     with pytest.raises(QueueUnavailable, match="WRONGTYPE"):
         await queue.claim(1)
-
-
-def documented(table: str) -> Iterable[tuple[re.Pattern[str], bool]]:
-    """The rows of the data model in queueing/keys.py: a pattern of the key, and whether it has a TTL."""
-    for name, ttl in re.findall(r"^\| (\S+) +\|.*\| (no|yes)", table, re.MULTILINE):
-        pattern = re.escape(name.replace("Q", FRONT))
-        yield re.compile(re.sub("BOT|CHAT|PROCESS|ID|SCOPE|(?<=:)P(?=:)", ".+", pattern)), ttl == "yes"
 
 
 async def work_out(redis: Redis, start: Start) -> None:

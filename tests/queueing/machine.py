@@ -1,0 +1,329 @@
+"""The state machine: whatever may happen to a queue, in any order, against the model of what must come of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from queueing.contract import Claim, Desk, Lease, Queue, Settlement
+from queueing.errors import QueueUnavailable
+from queueing.limits import Rate, RateLimits
+from queueing.message import Message, Priority
+from queueing.retry import Ack, Bury, Decision, Release, Scope
+from tests.queueing.model import HEARTBEAT, LEASE, PRIORITIES, Entry, Grant, Model
+from tests.queueing.virtual import World
+
+LIMITS = [
+    RateLimits(),
+    RateLimits(bot=Rate(4), chat=Rate(1), group=Rate(2, 3)),
+    RateLimits(bot=Rate(2), group=Rate(3, 2)),
+    RateLimits(chat=Rate(2, 1.5), group=Rate(1, 4)),
+]
+BOTS, CHATS = ["1", "2"], ["1", "2", "-3"]
+SCOPES = ["*", "1", "2", "1:1", "1:2", "2:-3"]
+
+KEEP = "keep"
+OUTCOMES: dict[str, Decision | None] = {
+    KEEP: None,
+    "sent": Ack("1"),
+    "backoff": Release(2, "network", "refused", counts=True),
+    "flood": Release(3, "flood", "retry after 3", scope=Scope.CHAT),
+    "longer flood": Release(5, "flood", "retry after 5", scope=Scope.CHAT),
+    "bot": Release(2, "unauthorized", "401", scope=Scope.BOT),
+    "receiver": Release(1, "network", "502", counts=True, scope=Scope.RECEIVER),
+    "blocked": Bury("blocked", "by the user"),
+    "attempts": Bury("attempts", "502 (after 5 attempts)", scope=Scope.RECEIVER),
+    "unsent": Release(),
+}
+PICK = st.integers(0, 1000)
+
+
+@dataclass
+class Process:
+    """One that takes messages. unanswered: what it asked, and has to ask again. old: leases that it settled or lost."""
+
+    queue: Queue
+    number: int
+    leases: list[Lease] = field(default_factory=list)
+    old: list[Settlement] = field(default_factory=list)
+    unanswered: tuple[int, list[Settlement], list[Lease]] | None = None
+    calls: int = 0
+
+
+class QueueMachine(RuleBasedStateMachine):
+    world: World
+
+    @initialize(limits=st.sampled_from(LIMITS))
+    def begin(self, limits: RateLimits) -> None:
+        self.world.begin()
+        self.model = Model(limits, slack=self.world.slack)
+        self.numbers = 0
+        self.heard: dict[int, int] = {}
+        self.known_call: dict[int, int] = {}
+        self.processes = [self._new_process() for _ in range(self.world.processes)]
+        self.desk = self.processes[0].queue if isinstance(self.processes[0].queue, Desk) else None
+
+    def _new_process(self) -> Process:
+        self.numbers += 1
+        return Process(self.world.new_process(self.model.limits), self.numbers)
+
+    @property
+    def now(self) -> int:
+        return self.world.clock.now
+
+    # --- messages come
+
+    @rule(
+        bot=st.sampled_from(BOTS),
+        chat=st.sampled_from(CHATS),
+        priority=st.sampled_from(PRIORITIES),
+        track=st.booleans(),
+        kind=st.sampled_from(["plain", "plain", "plain", "ttl", "later", "key"]),
+        count=st.integers(1, 3),
+    )
+    def enqueue(self, bot: str, chat: str, priority: Priority, track: bool, kind: str, count: int) -> None:
+        special: dict[str, object] = {}
+        if self.desk:
+            special = {
+                "ttl": {"ttl": 4.0},
+                "later": {"send_at": (self.now + 2500) / 1000},
+                "key": {"dedup_key": chat},
+            }.get(kind, {})
+        first = len(self.model.entries) + self.numbers * 1000
+        messages = [
+            Message(bot=bot, chat=chat, body={}, id=f"m{first + n}", priority=priority, track=track, **special)  # type: ignore[arg-type]
+            for n in range(count)
+        ]
+        self.numbers += 1
+        self._accept(messages)
+
+    @precondition(lambda self: any(entry.message.track for entry in self.model.entries.values()))
+    @rule(pick=PICK)
+    def enqueue_again(self, pick: int) -> None:
+        """A tracked id that is known is not taken again."""
+        self._accept([self._pick(pick).message])
+
+    def _accept(self, messages: Sequence[Message]) -> None:
+        self.world.run(self.processes[0].queue.enqueue(messages))
+        for message in messages:
+            self.model.enqueue(message, self.now)
+
+    def _pick(self, pick: int) -> Entry:
+        tracked = [entry for entry in self.model.entries.values() if entry.message.track]
+        return tracked[pick % len(tracked)]
+
+    # --- processes take them
+
+    @rule(
+        process=st.integers(0, 1),
+        want=st.integers(0, 4),
+        outcomes=st.lists(st.sampled_from(list(OUTCOMES)), max_size=4),
+        late=st.booleans(),
+        lose=st.sampled_from([None, None, None, "reply", "request"]),
+    )
+    def claim(self, process: int, want: int, outcomes: list[str], late: bool, lose: str | None) -> None:
+        taker = self._process(process)
+        decided = zip(taker.leases, outcomes, strict=False)
+        settlements = [
+            self._settlement(lease, decision, late) for lease, name in decided if (decision := OUTCOMES[name])
+        ]
+        done = {settlement.lease.token for settlement in settlements}
+        held = [lease for lease in taker.leases if lease.token not in done]
+        self._claim(taker, want, settlements, held, lose if self.world.processes > 1 else None)
+
+    def _process(self, process: int) -> Process:
+        return self.processes[process % len(self.processes)]
+
+    def _settlement(self, lease: Lease, decision: Decision, late: bool) -> Settlement:
+        grant = self.model.held.get(lease.lane)
+        written = min(self.model.slack, self.now - grant.at) if grant and late else 0
+        return Settlement(lease, decision, written / 1000)
+
+    @precondition(lambda self: any(process.leases for process in self.processes))
+    @rule(process=st.integers(0, 1), pick=PICK)
+    def forget(self, process: int, pick: int) -> None:
+        """A process does not know of one of its leases, which was never sent then."""
+        taker = self._process(process)
+        if taker.leases and not taker.unanswered:
+            forgotten = taker.leases[pick % len(taker.leases)]
+            self._claim(taker, 0, [], [lease for lease in taker.leases if lease is not forgotten])
+            taker.old.append(Settlement(forgotten, Ack()))
+
+    @precondition(lambda self: any(process.old for process in self.processes))
+    @rule(process=st.integers(0, 1), pick=PICK, outcome=st.sampled_from([name for name in OUTCOMES if name != KEEP]))
+    def settle_again(self, process: int, pick: int, outcome: str) -> None:
+        """What was settled before, or taken over: its token is stale, and changes nothing."""
+        taker, decision = self._process(process), OUTCOMES[outcome]
+        if taker.old and decision:
+            stale = Settlement(taker.old[pick % len(taker.old)].lease, decision)
+            self._claim(taker, 1, [stale], taker.leases)
+
+    def _claim(
+        self,
+        taker: Process,
+        want: int,
+        settlements: list[Settlement],
+        held: list[Lease],
+        lose: str | None = None,
+    ) -> Claim | None:
+        want, settlements, held = asked = taker.unanswered or (want, settlements, held)
+        taker.unanswered = asked
+        claim = None
+        if lose:
+            taker.queue._claim.lose = lose  # type: ignore[attr-defined]
+        try:
+            claim = self.world.run(taker.queue.claim(want, settlements, held))
+        except QueueUnavailable:
+            assert lose
+        if lose != "request":
+            self._judge(taker, asked, claim)
+        if claim:
+            known = {lease.token for lease in held if lease.token not in claim.lost}
+            taker.old += [*settlements, *(Settlement(lease, Ack()) for lease in held if lease.token not in known)]
+            taker.leases = [lease for lease in held if lease.token in known] + list(claim.leases)
+            taker.unanswered = None
+            taker.calls += 1
+        return claim
+
+    def _judge(self, taker: Process, asked: tuple[int, list[Settlement], list[Lease]], claim: Claim | None) -> None:
+        """The call was carried out, whether or not it was answered."""
+        answer = self.world.answer(taker.queue, claim)
+        self._forgive()
+        self.heard[taker.number] = self.now
+        if self.known_call.get(taker.number) == taker.calls + 1:
+            granted = {grant.token for grant in self.model.held.values() if self._is_of_call(grant, taker)}
+            told = [token for _, token, _, _, _ in answer.grants]
+            assert sorted(told) == sorted(granted), "idempotence: the same call again brought something else"
+            return
+        self.known_call[taker.number] = taker.calls + 1
+        want, settlements, held = asked
+        told_stale = [one.lease.token for one in settlements if not self._settle(taker, one)]
+        assert list(answer.stale) == told_stale, "fencing: stale tokens"
+        assert set(answer.lost) == self._reconcile(taker, held), "fencing: lost tokens"
+        self.model.drain(self.now)
+        self._note_poison(answer.poisoned)
+        assert len(answer.grants) <= want, "claim: more than wanted"
+        for lane, token, id, attempts, takeovers in answer.grants:
+            self.model.grant(lane, token, id, (attempts, takeovers), (taker.number, taker.calls + 1), self.now)
+        if len(answer.grants) < want and not answer.again:
+            self._check_idle(taker, want + len(held))
+
+    def _is_of_call(self, grant: Grant, taker: Process) -> bool:
+        return grant.process == taker.number and grant.call == taker.calls + 1
+
+    def _check_idle(self, taker: Process, workers: int) -> None:
+        """Less was granted than wanted: then nothing more may leave."""
+        mine = [grant.entry for grant in self.model.held.values() if grant.process == taker.number]
+        no_bulk = sum(entry.priority is Priority.BULK for entry in mine) >= workers * 0.8
+        ready = [one for one in self.model.surely_ready(self.now) if not (no_bulk and one.priority is Priority.BULK)]
+        # What killed two processes goes alone.
+        if not any(entry.takeovers >= 2 for entry in [*mine, *ready]):
+            assert not ready, f"idle: {ready} may leave and does not"
+
+    def _settle(self, taker: Process, settlement: Settlement) -> bool:
+        """→ whether the lease was still its own."""
+        grant = self.model.held.get(settlement.lease.lane)
+        if not grant or grant.token != settlement.lease.token or grant.process != taker.number:
+            return False
+        decision, entry, model = settlement.decision, grant.entry, self.model
+        if decision == Release():
+            model.unsent(grant)
+            return True
+        model.departed(grant, round((settlement.written or 0) * 1000))
+        is_outage = getattr(decision, "scope", None) is Scope.RECEIVER and model.failed(entry, self.now)
+        if getattr(decision, "scope", None) in (None, Scope.CHAT, Scope.BOT) or isinstance(decision, Bury):
+            self._note_answer(entry, decision)
+        match decision:
+            case Ack():
+                model.end(grant, "sent")
+            case Release(delay=delay, counts=counts):
+                model.give_back(grant)
+                entry.note_try(0 if is_outage else self.now + delay * 1000, counts=counts and not is_outage)
+            case Bury() if is_outage:
+                model.give_back(grant)
+                entry.note_try(0)
+            case Bury():
+                model.end(grant, "dead")
+        return True
+
+    def _note_answer(self, entry: Entry, decision: Decision) -> None:
+        """The receiver said something, perhaps to wait."""
+        bot = entry.message.bot
+        match decision:
+            case Bury(scope=Scope.RECEIVER):
+                return
+            case Release(delay=delay, scope=Scope.CHAT):
+                self.model.flooded(entry, self.now + delay * 1000, self.now)
+            case Release(delay=delay, reason=reason, scope=Scope.BOT):
+                self.model.pause(bot, self.now + delay * 1000, reason or "")
+        self.model.answered(bot)
+
+    def _reconcile(self, taker: Process, held: list[Lease]) -> set[str]:
+        """→ the tokens that are not the process's own."""
+        told = {lease.token for lease in held}
+        mine = [grant for grant in self.model.held.values() if grant.process == taker.number]
+        for grant in mine:
+            if grant.token not in told:
+                self.model.unsent(grant)
+        return told - {grant.token for grant in mine}
+
+    def _note_poison(self, count: int) -> None:
+        if count:
+            letters = self.world.run(self.processes[0].queue.dead_letters())
+            fresh = [entry for entry in self.model.of("lane") if entry.message.id in {letter.id for letter in letters}]
+            assert len(fresh) == count, "poison: not all of it is a dead letter"
+            for entry in fresh:
+                assert entry.takeovers >= 3, f"poison: {entry} was taken over {entry.takeovers} times"
+                self.model.finish(entry, "dead")
+
+    # --- processes fall silent, die and leave
+
+    def _forgive(self) -> None:
+        """If nobody was heard, silence says nothing about anyone."""
+        if self.heard and self.now - max(self.heard.values()) > 2 * HEARTBEAT:
+            self.heard = dict.fromkeys(self.heard, self.now)
+
+    @precondition(lambda self: len(self.processes) > 1)
+    @rule(process=st.integers(0, 1))
+    def reap(self, process: int) -> None:
+        reaped = {one.incarnation: one.recovered for one in self.world.run(self._process(process).queue.reap())}
+        self._forgive()
+        silent = {number for number, at in self.heard.items() if at + LEASE <= self.now}
+        expected = {}
+        for taker in self.processes:
+            if taker.number in silent:
+                grants = [grant for grant in self.model.held.values() if grant.process == taker.number]
+                for grant in grants:
+                    self.model.take_over(grant)
+                expected[taker.queue.incarnation] = len(grants)  # type: ignore[attr-defined]
+                del self.heard[taker.number], self.known_call[taker.number]
+        assert reaped == expected, "lease: taken over what was not silent, or not what was"
+
+    @precondition(lambda self: len(self.processes) > 1)
+    @rule(silent=st.integers(0, 1))
+    def lapse(self, silent: int) -> None:
+        """One process is not heard for its lease, while the other is."""
+        for _ in range(6):
+            self.advance(HEARTBEAT)
+            other = self.processes[1 - silent]
+            self._claim(other, 0, [], other.leases)
+        self.reap(1 - silent)
+
+    @precondition(lambda self: len(self.processes) > 1)
+    @rule(process=st.integers(0, 1))
+    def leave(self, process: int) -> None:
+        """A process ends cleanly, and a new one takes its place."""
+        leaving = self._process(process)
+        self._leave(leaving)
+        self.processes[self.processes.index(leaving)] = self._new_process()
+
+    def _leave(self, leaving: Process) -> None:
+        self.world.run(leaving.queue.close())
+        for grant in [grant for grant in self.model.held.values() if grant.process == leaving.number]:
+            self.model.left_in_hand(grant)
+        self.heard.pop(leaving.number, None)
+
+    @rule(ms=st.sampled_from([1, 33, 253, 505, 1010, 1510, 2000, 3030, 7000]))
+    def advance(self, ms: int) -> None:
+        self.world.advance(ms)

@@ -1,0 +1,208 @@
+"""Queues in a time of the test's own: hours pass in milliseconds, and a failure replays.
+
+On Redis everything is real, the server and the Lua, but for one expression: where a script reads the server's clock it
+reads a key of the test instead. Keys that expire do so by the server's own clock; whenever the test's clock is set
+forward, what is left to each of them is shortened by as much.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import pytest
+from redis.asyncio import Redis
+
+from queueing import scripts
+from queueing.contract import Claim, Queue
+from queueing.errors import QueueUnavailable
+from queueing.limits import WRITE_WITHIN, RateLimits
+from queueing.memory_queue import MemoryQueue
+from queueing.redis_queue import RedisQueue
+from queueing.scripts import Script
+
+T = TypeVar("T")
+
+BEGIN = 1_000_000_000_000
+"""Milliseconds since 1970; long ago, so that nothing of it is ahead of any real clock."""
+
+LEASE = 15.0
+
+_SERVER_CLOCK = "redis.call('TIME')"
+_TEST_CLOCK = "redis.call('HMGET', 'test:clock', 's', 'us')"
+
+_SET_CLOCK = """
+redis.call('HSET', 'test:clock', 's', math.floor(ARGV[1] / 1000), 'us', ARGV[1] % 1000 * 1000)
+for _, key in ipairs(tonumber(ARGV[2]) > 0 and redis.call('KEYS', '{*') or {}) do
+  local left = redis.call('PTTL', key)
+  if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[2]) end
+end
+"""
+
+
+class Clock:
+    """The test's time, in place of the module `time`. now: ms since 1970."""
+
+    def __init__(self) -> None:
+        self.now = BEGIN
+
+    def time(self) -> float:
+        return self.now / 1000
+
+    def monotonic(self) -> float:
+        return (self.now - BEGIN) / 1000
+
+    def time_ns(self) -> int:
+        return self.now * 1_000_000
+
+    def clock_gettime(self, _: int) -> float:
+        return self.monotonic()
+
+
+def stop_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Gives every module of the queue, and every script, the test's clock."""
+    clock, read = Clock(), scripts._read
+
+    def read_on_our_clock(name: str) -> str:
+        return read(name).replace(_SERVER_CLOCK, _TEST_CLOCK)
+
+    monkeypatch.setattr(scripts, "_read", read_on_our_clock)
+    for path in (files("queueing") / "lua").iterdir():
+        name = path.name.removesuffix(".lua")
+        if "-- KEYS  1 front door" in read(name):
+            source = Script(name).source
+            assert (source.count(_TEST_CLOCK), source.count(_SERVER_CLOCK)) == (1, 0), f"{name} has a clock of its own"
+    for name, module in list(sys.modules.items()):
+        if name.startswith("queueing.") and hasattr(module, "time"):
+            monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+class _Kept(Redis):  # type: ignore[misc, unused-ignore]
+    """A connection that outlives the queues that use it."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        pass
+
+
+class LossyScript(Script):
+    """A script whose next request, or reply, gets lost. It keeps what the server answered."""
+
+    lose: str | None = None
+    answer: Sequence[Any] | None = None
+
+    async def run(self, redis: "Redis", key: str, args: Sequence[str | bytes | int]) -> Any:
+        lose, self.lose, self.answer = self.lose, None, None
+        if lose == "request":
+            raise QueueUnavailable("the request was lost")
+        self.answer = await super().run(redis, key, args)
+        if lose == "reply":
+            raise QueueUnavailable("the reply was lost")
+        return self.answer
+
+
+class _Process(RedisQueue):
+    """A process of the shared queue, without a doorbell: nobody waits in this time."""
+
+    client: Redis
+
+    async def start(self) -> None:
+        self._redis = self._patient = self._bell = self.client
+        self._claim: LossyScript = LossyScript("claim")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a claim was answered, even if the answer got lost. grants: lane, token, id, attempts and take-overs of each;
+    poisoned: how many; again: there is more to look at than one call may."""
+
+    grants: Sequence[tuple[str, str, str, int, int]]
+    stale: Sequence[str]
+    lost: Sequence[str]
+    poisoned: int
+    again: bool
+
+
+class World:
+    """One backend in the test's time. processes: how many may share a queue; slack: ms by which a message may be
+    written after its grant."""
+
+    processes = 1
+    slack = 0
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._loop = asyncio.new_event_loop()
+
+    def run(self, what: Awaitable[T]) -> T:
+        return self._loop.run_until_complete(what)
+
+    def begin(self) -> None:
+        """An empty queue, at the beginning of time."""
+        self.clock.now = BEGIN
+
+    def new_process(self, limits: RateLimits) -> Queue:
+        queue = MemoryQueue(limits=limits, clock=self.clock.monotonic)
+        self.run(queue.start())
+        return queue
+
+    def answer(self, queue: Queue, claim: Claim | None) -> Answer:
+        assert claim
+        grants = [(one.lane, one.token, one.message.id, one.attempts, one.takeovers) for one in claim.leases]
+        poisoned = sum(reason == "poison" for reason, _ in claim.buried)
+        # Within a process, times are floats: what is due in a picosecond is due.
+        again = claim.more or (claim.next_due is not None and claim.next_due < 0.0005)
+        return Answer(grants, claim.stale, claim.lost, poisoned, again)
+
+    def advance(self, ms: int) -> None:
+        self.clock.now += ms
+
+    def close(self) -> None:
+        self._loop.close()
+
+
+class RedisWorld(World):
+    processes = 2
+    slack = round(WRITE_WITHIN * 1000)
+
+    def __init__(self, clock: Clock, url: str) -> None:
+        super().__init__(clock)
+        self._client = _Kept.from_url(url)
+        self._set_clock = self._client.register_script(_SET_CLOCK)
+
+    def begin(self) -> None:
+        super().begin()
+        self.run(self._client.flushdb())
+        self.advance(0)
+
+    def new_process(self, limits: RateLimits) -> Queue:
+        queue = _Process("redis://", limits=limits, lease_seconds=LEASE)
+        queue.client = self._client
+        self.run(queue.start())
+        return queue
+
+    def answer(self, queue: Queue, claim: Claim | None) -> Answer:
+        if claim:
+            return super().answer(queue, claim)
+        assert isinstance(queue, _Process)
+        grants, stale, lost, buried, due, doors, *_ = queue._claim.answer or ()
+        return Answer(
+            [
+                (lane.decode(), token.decode(), entry.split()[0].decode(), *tries)
+                for lane, token, *tries, entry in grants
+            ],
+            [token.decode() for token in stale],
+            [token.decode() for token in lost],
+            buried[::2].count(b"poison"),
+            due == 0 or doors > 0,
+        )
+
+    def advance(self, ms: int) -> None:
+        super().advance(ms)
+        self.run(self._set_clock(args=[self.clock.now, ms]))
+
+    def close(self) -> None:
+        self.run(Redis.aclose(self._client))
+        super().close()
