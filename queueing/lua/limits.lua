@@ -148,7 +148,6 @@ local function look_earlier()
     redis.call('ZADD', BOTS_DUE, 'XX', 'LT', math.max(now, unpaused_at(account), account_limit_ends(account)), account)
   end
 end
-end
 
 -- It did not leave after all: its place in the logs, and its slot, are free again.
 local function take_back_departure(lane, account, token)

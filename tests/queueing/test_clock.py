@@ -32,7 +32,7 @@ class Time:
 
     async def set(self, by: float) -> None:
         self.server += by
-        await self.redis.set("test:time", round(self.server * 1000))
+        await self.redis.set("test:time", round(self.server * 1000), ex=300)
 
     async def go_on(self, seconds: float) -> None:
         self.process += seconds

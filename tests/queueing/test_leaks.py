@@ -63,7 +63,7 @@ async def drain(queue: RedisQueue) -> None:
     await wait_until(is_empty, "the queue to be drained")
 
 
-async def test_a_queue_that_was_drained_leaves_counts_and_the_pace(redis: Redis, start: Start) -> None:
+async def test_a_queue_that_was_drained_leaves_counts_the_clock_and_the_pace(redis: Redis, start: Start) -> None:
     queue, dead = await start(**RATES), await start(**RATES)
     await kill(queue, "replayed", "dropped", chat=9)
     await fill(queue)
@@ -77,4 +77,4 @@ async def test_a_queue_that_was_drained_leaves_counts_and_the_pace(redis: Redis,
     await queue.close()
     await dead.close()
     left = [key for key in await redis.keys() if await redis.ttl(key) == -1]
-    assert sorted(left) == [f"{P}pace", f"{P}totals"]
+    assert sorted(left) == [f"{P}clock", f"{P}pace", f"{P}totals"]

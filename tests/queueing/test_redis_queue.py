@@ -492,6 +492,11 @@ async def work_out(redis: Redis, start: Start) -> None:
     await presume_dead(redis, dead)
     await queue.reap()
     await queue.enqueue([message(7, "99", priority=Priority.BULK) for _ in range(9)])
+    # Two long lanes that turn out to be one: more than a call merges.
+    await queue.enqueue([message(n, chat) for n in range(150) for chat in ("70", "71")])
+    while (await queue.claim(0)).more:
+        pass
+    await queue.alias("123", "70", "71")
     await redis.rpush(f"{{{FRONT}}}:handoff", element())
     await redis.rpush(FRONT, element())
     # An outage and a blocked bot, beside the one that works.
