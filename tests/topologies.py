@@ -11,6 +11,8 @@ from redis import Redis
 from tests.conftest import Server, free_port
 
 SLOTS = 16384
+_AT_ONCE = ("--repl-diskless-sync-delay", "0")
+"""A primary would wait five seconds for more replicas before it serves the first."""
 
 
 def await_that(condition: Callable[[], object], what: str, timeout: float = 30.0) -> None:
@@ -64,6 +66,11 @@ class Cluster:
         self.await_agreement()
         return node
 
+    def move(self, slot: int, to: Server) -> None:
+        """Gives an empty slot to another primary."""
+        for node in self.primaries:
+            self.ask(node, "SETSLOT", slot, "NODE", self.ask(to, "MYID"))
+
     def await_agreement(self) -> None:
         for node in self._nodes:
             await_that(lambda node=node: b"cluster_state:ok" in bytes(self.ask(node, "INFO")), "the cluster to agree")
@@ -79,7 +86,7 @@ class Cluster:
         directory.mkdir()
         bus = free_port()
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", str(bus))
-        node = Server(directory, options=(*options, "--cluster-replica-validity-factor", "0"))
+        node = Server(directory, options=(*_AT_ONCE, *options, "--cluster-replica-validity-factor", "0"))
         node.start()
         self._bus[node.port] = bus
         self._nodes = [*getattr(self, "_nodes", []), node]
@@ -115,7 +122,7 @@ class Guarded:
 
     def _start(self, name: str, *options: str) -> Server:
         (self._directory / name).mkdir()
-        server = Server(self._directory / name, options=options)
+        server = Server(self._directory / name, options=(*_AT_ONCE, *options))
         server.start()
         return server
 
@@ -168,4 +175,11 @@ class Encrypted(Server):
 
     def command(self) -> list[str]:
         encrypted = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
-        return [*super().command(), *encrypted, "--tls-cert-file", str(self.certificate), "--tls-key-file", str(self._key)]
+        return [
+            *super().command(),
+            *encrypted,
+            "--tls-cert-file",
+            str(self.certificate),
+            "--tls-key-file",
+            str(self._key),
+        ]
