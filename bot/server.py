@@ -20,6 +20,7 @@ from uvicorn import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from bot.children import end_with_parent
+from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from monitoring.logs import mask
 
@@ -150,7 +151,7 @@ class Process(UvicornWorker):  # type: ignore[misc]
         # neither fail nor differ from its siblings.
         from bot.web import create_app  # imported only after PROMETHEUS_MULTIPROC_DIR is set
 
-        self.wsgi = create_app(_running)
+        self.wsgi = create_app(_running, Lock(Path(metrics_directory()) / "voice.lock"))
 
     async def _serve(self) -> None:
         # The parent's, but for the class of the server.

@@ -14,10 +14,13 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 
+from queueing import server_check
+from queueing.address import Address
 from queueing.connection import connect
 from queueing.contract import (
     Claim,
     DeadLetter,
+    Finding,
     Lease,
     MessageStatus,
     ProcessStats,
@@ -295,6 +298,11 @@ class RedisQueue(RedisDesk):
 
     async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
         return (await self.dead_page(limit)).letters
+
+    async def check(self) -> Sequence[Finding]:
+        with mapped_errors():
+            facts = await server_check.ask(self._patient)
+        return server_check.judge(facts, as_cluster=Address.parse(self._url).kind == "cluster")
 
     async def close(self) -> None:
         await end(self._doorbell)

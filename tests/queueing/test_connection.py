@@ -176,7 +176,8 @@ async def run_through_failover(url: str, primary: Server, replica: Server, event
     names = {f"m{n}" for n in range(500)}
     await queues[0].enqueue([message(name, chat=n) for n, name in enumerate(sorted(names))])
     with client(primary) as redis:
-        assert redis.wait(1, 10_000) == 1  # replicas that have it
+        redis.set(f"{{{FRONT}}}:after", "all that", ex=60)  # the server waits for what this connection wrote
+        assert redis.wait(1, 20_000) == 1  # replicas that have it
     for worker in workers:
         await worker.start()
     await eventually(lambda: len(sent) > 50, "sending to begin")
