@@ -103,7 +103,7 @@ class Runtime:
         )
         access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
         self.api = self._make_api(outbox, access)
-        self.desk_api = DeskApi(self._queue, access, own_bot=self._bot_id)
+        self.desk_api = DeskApi(self._queue, access, own_bot=self._bot_id, timeout=self._patience)
         self._server = ServerWatch(self._queue, lambda: voice is None or voice.number >= 0 or voice.take())
         self.health = Health(self._queue, self.snapshot, self._worker, self._server, lambda: self._identity.problem)
 
@@ -149,8 +149,13 @@ class Runtime:
             own_bot=self._bot_id,
             own_token=self._token,
             workers=self._settings.queue_workers,
-            timeout=self._settings.redis_timeout + _BESIDES_REDIS,
+            timeout=self._patience,
         )
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for which a client of the HTTP API waits for the queue at most."""
+        return self._settings.redis_timeout + _BESIDES_REDIS
 
     def _make_first_bodies(self) -> FirstBodies:
         keep = self._settings.status_ttl
