@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from monitoring.server_watch import ServerWatch
 from queueing.contract import Finding
 from queueing.errors import QueueUnavailable
 from queueing.memory_queue import MemoryQueue
+from tests.bot.served import Gunicorn, processes, telegram
+from tests.conftest import wait_until
 
 REPLICA, EVERYSEC = Finding("a replica", fatal=True), Finding("everysec")
 
@@ -73,3 +76,16 @@ async def test_who_may_not_speak_says_all_of_it_once_it_may(queue: Served, caplo
     may = True
     await watch.look()
     assert len(lines(caplog)) == 1
+
+
+async def test_of_three_processes_one_says_it(tmp_path: Path, redis_url: str) -> None:
+    async with telegram() as playground:
+        gunicorn = Gunicorn(tmp_path, playground.url, redis_url, processes=3)
+        async with processes(gunicorn) as client:
+
+            async def said() -> bool:
+                everybody = len((await client.get("/api/v1/queue")).json()["processes"]) == 3
+                return everybody and "appendfsync is everysec" in gunicorn.log.read_text()
+
+            await wait_until(said, "all to run and one to say it")
+            assert gunicorn.log.read_text().count("appendfsync is everysec") == 1
