@@ -2,6 +2,7 @@
 
 Where each process has a queue of its own, a call acts on that of the process that answers it."""
 
+import asyncio
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,30 +31,34 @@ Answer = Callable[["DeskApi", Request], Awaitable[Response]]
 
 
 def _verb(action: Answer) -> Answer:
-    """What all of them have in common: who may ask, whether there is a desk, and what each error is answered with."""
+    """What all of them have in common: who may ask, how long it may take, and what each error is answered with."""
 
     @functools.wraps(action)
     async def answer(self: "DeskApi", request: Request) -> Response:
         if self.access.client(request) is None:
             return unauthorized()
         try:
-            return await action(self, request)
+            async with asyncio.timeout(self.timeout):
+                return await action(self, request)
         except BadBody as error:
             return refuse(error.status, str(error))
         except Invalid as error:
             return refuse(422, str(error), field=error.field)
-        except QueueUnavailable as error:
+        except (QueueUnavailable, TimeoutError) as error:
             return try_later(error)
 
     return answer
 
 
 class DeskApi:
-    """own_bot: the bot of a chat that is paused without naming one."""
+    """own_bot: the bot of a chat that is paused without naming one.
+    timeout: as in Api. What takes longer may have been done in part, and may be asked for again.
+    """
 
-    def __init__(self, desk: Desk, access: Access, *, own_bot: str) -> None:
+    def __init__(self, desk: Desk, access: Access, *, own_bot: str, timeout: float) -> None:
         self._desk = desk
         self.access = access
+        self.timeout = timeout
         self._own_bot = own_bot
 
     @_verb

@@ -23,6 +23,7 @@ from bot.identity import Identity, own_get_me, shared_get_me
 from bot.intake import AnyApplication, Intake, IntakeApplication
 from bot.labels import METHODS, REASONS
 from bot.leadership import Election, FileSeat, RedisSeat, Seat
+from bot.lock import Lock
 from bot.outbox import Outbox
 from bot.polling import Poller, serve_webhook
 from bot.queued_bot import GetMeCache, QueuedBot
@@ -35,6 +36,7 @@ from bot.webhook import Webhook
 from monitoring.health import Health
 from monitoring.journal import Journal
 from monitoring.metrics import Metrics
+from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
 from queueing.contract import Queue
 from queueing.errors import QueueError
@@ -65,11 +67,13 @@ _UNSENT = Path(".telequeue/unsent")
 class Runtime:
     """All that one process runs. Started on the event loop of the process, after any fork.
 
+    voice: held by the one process of several that logs what all of them find; None: this one does.
+
     `start` returns whether or not Redis and Telegram answer; `health` tells when they do. Raises RuntimeError when
     no token is set.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, voice: Lock | None = None) -> None:
         if settings.telegram_token is None:
             raise RuntimeError("TELEGRAM_TOKEN is not set; `telequeue up` runs against a local stand-in without it")
         self._settings = settings
@@ -99,8 +103,9 @@ class Runtime:
         )
         access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
         self.api = self._make_api(outbox, access)
-        self.desk_api = DeskApi(self._queue, access, own_bot=self._bot_id)
-        self.health = Health(self._queue, self.snapshot, self._worker, lambda: self._identity.problem)
+        self.desk_api = DeskApi(self._queue, access, own_bot=self._bot_id, timeout=self._patience)
+        self._server = ServerWatch(self._queue, lambda: voice is None or voice.number >= 0 or voice.take())
+        self.health = Health(self._queue, self.snapshot, self._worker, self._server, lambda: self._identity.problem)
 
     def _make_worker(self) -> Worker:
         settings = self._settings
@@ -144,8 +149,13 @@ class Runtime:
             own_bot=self._bot_id,
             own_token=self._token,
             workers=self._settings.queue_workers,
-            timeout=self._settings.redis_timeout + _BESIDES_REDIS,
+            timeout=self._patience,
         )
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for which a client of the HTTP API waits for the queue at most."""
+        return self._settings.redis_timeout + _BESIDES_REDIS
 
     def _make_first_bodies(self) -> FirstBodies:
         keep = self._settings.status_ttl
@@ -172,6 +182,7 @@ class Runtime:
             self._stack.push_async_callback(self._empty)
         self._repeat(_SHOW_WORKERS_EVERY, self._show_workers)
         self._repeat(_WATCH_EVERY, self.health.watch)
+        self._repeat(_WATCH_EVERY, self._server.look)
         self._stack.push_async_callback(self._stop_application)
         self._in_background(self._come_up(), "come-up")
         await self._begin(self._election.start, self._election.stop)

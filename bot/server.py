@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from socket import socket
+from socket import AF_INET, AF_INET6, socket
 from types import FrameType
 from typing import Any
 
@@ -20,6 +20,7 @@ from uvicorn import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from bot.children import end_with_parent
+from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from monitoring.logs import mask
 
@@ -44,6 +45,7 @@ def settings_of_master() -> Settings:
                 "TELEGRAM_TOKEN is not set: expected the bot's token; "
                 "without one, `telequeue up` runs against a local Telegram stand-in"
             )
+        _require_host(settings)
     except SettingsError as error:
         if _running is None:
             exit_with(str(error))
@@ -53,6 +55,17 @@ def settings_of_master() -> Settings:
         _log.info("reloading: new processes take over, the old ones finish what they have in hand")
     _running = settings
     return settings
+
+
+def _require_host(settings: Settings) -> None:
+    """Raises SettingsError where nobody can listen on BIND's host. Its port may be taken, by a master before us."""
+    host, _ = settings.address
+    with socket(AF_INET6 if ":" in host else AF_INET) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            reason = f"expected an address of this machine ({(error.strerror or str(error)).lower()})"
+            raise SettingsError(f"BIND={settings.bind!r}: {reason}") from None
 
 
 def metrics_directory() -> str:
@@ -150,7 +163,7 @@ class Process(UvicornWorker):  # type: ignore[misc]
         # neither fail nor differ from its siblings.
         from bot.web import create_app  # imported only after PROMETHEUS_MULTIPROC_DIR is set
 
-        self.wsgi = create_app(_running)
+        self.wsgi = create_app(_running, Lock(Path(metrics_directory()) / "voice.lock"))
 
     async def _serve(self) -> None:
         # The parent's, but for the class of the server.

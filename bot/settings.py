@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, SecretStr, ValidationError, model_validato
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from monitoring.logs import mask
+from queueing.address import FORMS, Address
 from queueing.errors import MalformedMessage
 from queueing.limits import OFF, Rate, RateLimits
 from queueing.message import canonical_chat
@@ -156,19 +157,19 @@ def _bind(text: str) -> str:
 
 def _redis_url(text: str) -> str:
     expected = (
-        "redis://[[user]:password@]host[:port][/number], or rediss:// for TLS; a password with special characters "
-        "is percent-encoded here, or given plainly as REDIS_PASSWORD with REDIS_HOST; and of redis-py's options after "
-        "a ? those of TLS (ssl_…) and of the connection, with the values that they take"
+        f"{FORMS}; a password with special characters is percent-encoded here, or given plainly as REDIS_PASSWORD with "
+        "REDIS_HOST; and of redis-py's options after a ? those of TLS (ssl_…) and of the connection"
     )
     try:
-        parts = urlsplit(text)
+        url = Address.parse(text).url
+        parts = urlsplit(url)
         bad_port = parts.port == 0
     except ValueError:
         raise ValueError(expected) from None
     number = re.fullmatch(r"/?[0-9]{0,5}", parts.path)
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or bad_port or not number or parts.fragment:
         raise ValueError(expected)
-    if parts.query and not _makes_a_client(text, parts.query):
+    if parts.query and not _makes_a_client(url, parts.query):
         raise ValueError(expected)
     return text
 

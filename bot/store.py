@@ -16,7 +16,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
-_TAG = "{telegram_messages}"
+from queueing import connection
+
+_QUEUE = "telegram_messages"
+_TAG = f"{{{_QUEUE}}}"
 
 
 def update_key(bot: str, update_id: int) -> str:
@@ -45,10 +48,5 @@ def connect(redis_url: str, timeout: float) -> "Redis":
     It tries again once, for the connections that a restarted server left dead. Everything asked here may run twice;
     a lock whose reply was lost only keeps its place until it expires.
     """
-    return Redis.from_url(
-        redis_url,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        client_name="telequeue-bot",
-    )
+    once_more = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.1), 1)
+    return connection.connect(redis_url, retry=once_more, timeout=timeout, key=_QUEUE, name="telequeue-bot")

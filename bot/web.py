@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bot.desk_api import Answer, DeskApi
+from bot.lock import Lock
 from bot.replies import refuse, reply
 from bot.runtime import WEBHOOK_PATH, Runtime
 from bot.settings import Settings, load_settings
@@ -23,12 +24,12 @@ class State(TypedDict):
     runtime: Runtime
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
-    """The application; without `settings` it reads them from the environment when it starts."""
+def create_app(settings: Settings | None = None, voice: Lock | None = None) -> Starlette:
+    """The application; without `settings` it reads them from the environment when it starts. `voice`: see Runtime."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
-        runtime = Runtime(settings or load_settings())
+        runtime = Runtime(settings or load_settings(), voice)
         try:
             await runtime.start()
             yield {"runtime": runtime}
@@ -100,8 +101,7 @@ async def _ready(request: Request) -> Response:
 
 
 async def _health(request: Request) -> Response:
-    health = _runtime(request).health
-    return _report(Report({**health.live().checks, **(await health.ready()).checks}))
+    return _report(await _runtime(request).health.whole())
 
 
 def _report(report: Report) -> Response:

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs the programs the tests run against: a browser, a second Redis, nginx, Prometheus.
+# Installs the programs the tests run against: a browser, a second Redis (also for TLS), and openssl for its certificate.
 # Where it may not, it names each one that is missing and what needs it; those tests then fail, they are not skipped.
 set -eu
 missing=""
-for pair in chromium:chromium redis-server:redis-server; do
+for pair in chromium:chromium redis-server:redis-server openssl:openssl; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -z "$missing" ] && exit 0

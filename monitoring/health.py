@@ -4,7 +4,7 @@
 
 *Ready* means that the process can take an update or a message and do something about it:
 
-queue:   its server answers now.
+queue:   its server answers now, and is one that the queue can work with (ServerWatch).
 bot:     it is known who the bot is (getMe answered once, to this process or to another that shares Redis).
 workers: all coroutines run, the queue was asked for work within the lease time, and work is being taken: messages that
          could leave, none in any hand and none confirmed for ten seconds, is a queue that stands still.
@@ -14,9 +14,10 @@ all processes out of rotation would lose updates and help nobody.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
 from queueing.contract import Queue, QueueStats
 from queueing.worker import Worker
@@ -29,24 +30,35 @@ _STANDSTILL = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """checks: what was looked at → "ok", or what is wrong with it in words."""
+    """checks: what was looked at → "ok", or what is wrong with it in words. warnings: what is weaker than it could be;
+    None: nobody asked."""
 
     checks: Mapping[str, str]
+    warnings: Sequence[str] | None = None
 
     @property
     def healthy(self) -> bool:
         return all(finding == OK for finding in self.checks.values())
 
     def as_json(self) -> dict[str, object]:
-        """{"status": "ok" | "failing", "checks": {name: "ok" | words}}"""
-        return {"status": OK if self.healthy else "failing", "checks": dict(self.checks)}
+        """{"status": "ok" | "failing", "checks": {name: "ok" | words}, "warnings"?: [words]}"""
+        report: dict[str, object] = {"status": OK if self.healthy else "failing", "checks": dict(self.checks)}
+        return report if self.warnings is None else report | {"warnings": list(self.warnings)}
 
 
 class Health:
     """Answers for one process. bot_problem: why it is not known who the bot is, in words; None when it is."""
 
-    def __init__(self, queue: Queue, snapshot: Snapshot, worker: Worker, bot_problem: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        snapshot: Snapshot,
+        worker: Worker,
+        server: ServerWatch,
+        bot_problem: Callable[[], str | None],
+    ) -> None:
         self._queue = queue
+        self._server = server
         self._snapshot = snapshot
         self._worker = worker
         self._bot_problem = bot_problem
@@ -60,11 +72,16 @@ class Health:
         stats = await self.watch()
         return Report(
             {
-                "queue": OK if stats and self._worker.available else "the queue's server (Redis) does not answer",
+                "queue": self._queue_problem(stats) or OK,
                 "bot": self._bot_problem() or OK,
                 "workers": self._workers_problem() or OK,
             }
         )
+
+    async def whole(self) -> Report:
+        """Alive, ready, and what is to be put right some time."""
+        checks = {**self.live().checks, **(await self.ready()).checks}
+        return Report(checks, warnings=self._server.warnings)
 
     async def watch(self) -> QueueStats | None:
         """Looks at whether the queue moves; to be called every few seconds, so that a standstill is noticed."""
@@ -74,6 +91,11 @@ class Health:
         if stats is not None:
             self._processed = stats.processed
         return stats
+
+    def _queue_problem(self, stats: QueueStats | None) -> str | None:
+        if self._server.problem or (stats and self._worker.available):
+            return self._server.problem
+        return "the queue's server (Redis) does not answer"
 
     def _workers_problem(self) -> str | None:
         if not self._worker.running:

@@ -20,6 +20,7 @@ Format = Literal["console", "json"]
 _TOKEN_IN_URL = re.compile(r"(bot[0-9]+)(:|%3A)[\w-]+", re.ASCII | re.IGNORECASE)
 _TOKEN = re.compile(r"(?<![\w.:])([0-9]{3,})(:|%3A)(?=[\w-]*[A-Za-z])[\w-]{3,}", re.ASCII)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z+]*://[^\s/:@]*):[^\s/]+@")
+_PASSWORD_OPTION = re.compile(r"([?&]\w*password=)[^\s&]+")
 # The webhook's secret, in what PTB logs of its calls at `debug`.
 _SECRET_TOKEN = re.compile(r"(secret_token\W{1,6})[\w-]+")
 _BEARER = re.compile(r"(Bearer )[^\s'\",;]+", re.IGNORECASE)
@@ -33,6 +34,7 @@ def mask(text: str) -> str:
     text = _TOKEN_IN_URL.sub(r"\1\2***", text)
     text = _TOKEN.sub(r"\1\2***", text)
     text = _URL_PASSWORD.sub(r"\1:***@", text)
+    text = _PASSWORD_OPTION.sub(r"\1***", text)
     text = _SECRET_TOKEN.sub(r"\1***", text)
     return _BEARER.sub(r"\1***", text)
 

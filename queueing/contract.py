@@ -183,6 +183,15 @@ class Pause:
     until: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the queue's server lacks, and what that means, in words. fatal: nothing works until it is put right;
+    otherwise a promise is weaker than it could be."""
+
+    words: str
+    fatal: bool = False
+
+
 DEAD_MOST = 10_000
 """Dead letters kept; at 1 KiB each, 10 MiB of memory. The oldest go first, counted and told."""
 
@@ -298,6 +307,9 @@ class Queue(Desk, Protocol):
 
     async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
         """The newest dead letters."""
+
+    async def check(self) -> Sequence[Finding]:
+        """What its server lacks."""
 
     async def close(self) -> None:
         """Leaves cleanly: what this process still holds goes back to its lanes."""

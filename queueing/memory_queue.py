@@ -12,6 +12,7 @@ from pathlib import Path
 
 from queueing.contract import (
     Claim,
+    Finding,
     Lease,
     MessageStatus,
     ProcessStats,
@@ -211,6 +212,9 @@ class MemoryQueue(MemorySettling):
             processed=self._processed,
             processes=[ProcessStats(f"{os.getpid()}", os.getpid(), self._workers, inflight, self._processed, seen=0.0)],
         )
+
+    async def check(self) -> Sequence[Finding]:
+        return ()  # it has no server
 
     async def close(self) -> None:
         now = self.clock()

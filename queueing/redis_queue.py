@@ -14,9 +14,13 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 
+from queueing import server_check
+from queueing.address import Address
+from queueing.connection import connect
 from queueing.contract import (
     Claim,
     DeadLetter,
+    Finding,
     Lease,
     MessageStatus,
     ProcessStats,
@@ -98,19 +102,20 @@ class RedisQueue(RedisDesk):
 
     async def start(self) -> None:
         # A claim is repeated by its caller, who knows that it is the same one: no second try behind its back.
-        self._redis = self._connect(Retry(NoBackoff(), 0), self._timeout)
+        self._redis = self._connect(Retry(NoBackoff(), 0))
         # These scripts and commands may run twice: they carry an operation id, only read, or set the same again.
-        self._patient = self._connect(Retry(ExponentialBackoff(cap=0.5, base=0.05), 3), self._timeout)
+        self._patient = self._connect(Retry(ExponentialBackoff(cap=0.5, base=0.05), 3))
         self._bell = self._connect(Retry(NoBackoff(), 0), _BELL_TIMEOUT + self._timeout)
         self._doorbell = asyncio.create_task(self._hear_the_bell(), name="doorbell")
 
-    def _connect(self, retry: Retry, timeout: float) -> "Redis":
-        return Redis.from_url(
+    def _connect(self, retry: Retry, answer_timeout: float | None = None) -> "Redis":
+        return connect(
             self._url,
             retry=retry,
-            socket_timeout=timeout,
-            socket_connect_timeout=self._timeout,
-            client_name="telequeue",
+            timeout=self._timeout,
+            answer_timeout=answer_timeout,
+            key=self._keys.front,
+            name="telequeue",
         )
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
@@ -293,6 +298,11 @@ class RedisQueue(RedisDesk):
 
     async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
         return (await self.dead_page(limit)).letters
+
+    async def check(self) -> Sequence[Finding]:
+        with mapped_errors():
+            facts = await server_check.ask(self._patient)
+        return server_check.judge(facts, as_cluster=Address.parse(self._url).kind == "cluster")
 
     async def close(self) -> None:
         await end(self._doorbell)

@@ -41,10 +41,12 @@ class Server:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def command(self) -> list[str]:
         command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
-        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", *self._options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        return [*command, "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", *self._options]
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             with socket.socket() as probe:

@@ -341,6 +341,7 @@ async def test_while_redis_hangs_the_client_is_soon_asked_to_come_back(
         try:
             body, headers = {"chat_id": 42, "text": "hi"}, {"Idempotency-Key": "1"}
             calls = [client.post(MESSAGES, json=body, headers=headers), client.get(f"{MESSAGES}/x")]
+            calls += [client.post("/api/v1/dead/replay"), client.post("/api/v1/pause", json={})]
             started = time.monotonic()
             for response in await asyncio.gather(*calls, client.get("/api/v1/queue")):
                 assert response.status_code == 503

@@ -110,6 +110,11 @@ BAD = [
         )
     ],
     ("REDIS_URL", "rediss://host?ssl_cert_reqs=x", "redis://"),
+    ("REDIS_URL", "redis+sentinel://a,b", "redis+sentinel://"),
+    ("REDIS_URL", "redis+sentinel://a:x/queue", "redis+sentinel://"),
+    ("REDIS_URL", "redis+cluster://a,b/2", "redis+cluster://"),
+    ("REDIS_URL", "redis+cluster://a?ssl=x", "redis+cluster://"),
+    ("REDIS_URL", "rediss+cluster://a?ssl_cert_reqs=x", "redis+cluster://"),
     ("REDIS_HOST", "redis://host", "a host"),
     ("REDIS_PASSWORD", "not utf-8: \udcff", "text in UTF-8"),
     ("REDIS_PORT", "tcp://10.0.0.1:6379", "a whole number"),
@@ -176,7 +181,15 @@ def test_bytes_that_are_no_text_get_one_line(name: str, env) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://host?db=2&protocol=3&client_name=x", "rediss://host/1?ssl_cert_reqs=none&ssl_check_hostname=false"]
+    "url",
+    [
+        "redis://host?db=2&protocol=3&client_name=x",
+        "rediss://host/1?ssl_cert_reqs=none&ssl_check_hostname=false",
+        "redis+sentinel://:p@a:1,[::1]/queue/2?sentinel_username=u&sentinel_password=x",
+        "rediss+sentinel://a/queue?ssl_check_hostname=false",
+        "redis+cluster://u:p@a:7000,b,c:7002",
+        "rediss+cluster://a?ssl_cert_reqs=none",
+    ],
 )
 def test_options_of_a_redis_url(url: str, env) -> None:
     assert env(REDIS_URL=url).redis_dsn == url
@@ -198,6 +211,8 @@ def test_several_bad_values_get_a_line_each(env) -> None:
         ("REDIS_URL", "redis://:hunter2@a@host/x"),
         ("REDIS_URL", "redis://host?password=hunter2"),
         ("REDIS_URL", "redis://:hun?password=hunter2@host"),
+        ("REDIS_URL", "redis+sentinel://:hunter2@a,b:x/queue"),
+        ("REDIS_URL", "redis+sentinel://a,b:x/queue?sentinel_password=hunter2"),
         ("BIND", "123456:hunter2"),
         ("WEBHOOK_URL", "https://user:hunter2@host"),
     ],
@@ -298,6 +313,12 @@ GUNICORN = ["-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
     [
         (GUNICORN, {"TELEGRAM_TOKEN": "1:a", "QUEUE_WORKERS": "x"}, "telequeue: QUEUE_WORKERS='x': expected"),
         (GUNICORN, {}, "telequeue: TELEGRAM_TOKEN is not set: expected"),
+        (
+            GUNICORN,
+            {"TELEGRAM_TOKEN": "1:a", "BIND": "no-such.invalid:80"},
+            "telequeue: BIND='no-such.invalid:80': exp",
+        ),
+        (GUNICORN, {"TELEGRAM_TOKEN": "1:a", "BIND": "192.0.2.1:80"}, "telequeue: BIND='192.0.2.1:80': expected an ad"),
         (["-c", "from bot.cli import main; main()", "up"], {"LOG_LEVEL": "x"}, "telequeue: LOG_LEVEL='x': expected"),
         (["-c", "from bot.cli import main; main()", "stats"], {"BIND": "x"}, "telequeue: BIND='x': expected"),
     ],

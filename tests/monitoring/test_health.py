@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
 from bot.playground import Playground
 from bot.playground.faults import Fault
 from monitoring import snapshot
 from monitoring.health import Health
+from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
-from queueing.contract import QueueStats
+from queueing.contract import Queue, QueueStats
 from queueing.memory_queue import MemoryQueue
 from queueing.message import Message
 from queueing.retry import Outcome, RetryPolicy, Sent
@@ -56,7 +58,11 @@ async def worker(queue: Fixed) -> AsyncIterator[Worker]:
 @pytest.fixture
 def health(queue: Fixed, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Health:
     monkeypatch.setattr(snapshot, "_FRESH", 0.0)
-    return Health(queue, Snapshot(queue), worker, lambda: None)
+    return health_of(queue, worker)
+
+
+def health_of(queue: Queue, worker: Worker, bot_problem: str | None = None) -> Health:
+    return Health(queue, Snapshot(queue), worker, ServerWatch(queue, lambda: True), lambda: bot_problem)
 
 
 async def test_all_is_well(health: Health, worker: Worker) -> None:
@@ -76,7 +82,7 @@ async def test_workers_that_have_ended_are_told(health: Health) -> None:
 
 async def test_an_unknown_bot_is_told(queue: Fixed, worker: Worker) -> None:
     await worker.start()
-    report = await Health(queue, Snapshot(queue), worker, lambda: "getMe does not work").ready()
+    report = await health_of(queue, worker, "getMe does not work").ready()
     assert report.checks["bot"] == "getMe does not work"
     assert not report.healthy
 
@@ -131,6 +137,28 @@ async def test_without_redis_it_is_not_ready_but_alive_and_recovers(playground: 
         assert body["checks"]["event_loop"] == "ok"
         own_server.start()
         await wait_until(lambda: status("/health/ready", 200), "it to be ready again")
+
+
+async def test_with_a_replica_it_is_not_ready_until_that_is_the_primary(
+    playground: Playground, own_server: Server, shared_server: Server
+) -> None:
+    async with application(settings_for(playground.url, own_server.url)) as client:
+        report = (await client.get("/health")).json()
+        assert report["status"] == "ok"
+        assert ["everysec" in warning for warning in report["warnings"]] == [True]
+
+        async def told() -> bool:
+            answer = await client.get("/health/ready")
+            return answer.status_code == 503 and "is a replica" in answer.json()["checks"]["queue"]
+
+        async def ready() -> bool:
+            return (await client.get("/health/ready")).status_code == 200
+
+        async with Redis.from_url(own_server.url) as redis:
+            await redis.replicaof("127.0.0.1", shared_server.port)
+            await wait_until(told, "the reason")
+            await redis.replicaof("NO", "ONE")
+        await wait_until(ready, "it to be ready again")
 
 
 async def test_an_outage_of_telegram_leaves_a_known_bot_ready(playground: Playground, redis_url: str) -> None:

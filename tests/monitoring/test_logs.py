@@ -56,6 +56,10 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
         (f"token={TOKEN}, again {TOKEN}.", "token=123456789:***, again 123456789:***."),
         ("redis://:p%40ss@host:6379/0", "redis://:***@host:6379/0"),
         ("rediss://user:p@ss@host", "rediss://user:***@host"),
+        (
+            "redis+sentinel://:p@a,b/q?sentinel_password=x&db=1",
+            "redis+sentinel://:***@a,b/q?sentinel_password=***&db=1",
+        ),
         ("Authorization: Bearer abc.def-123", "Authorization: Bearer ***"),
         ("{'secret_token': 'XoXT_gX'}", "{'secret_token': '***'}"),
         ("http://127.0.0.1:8000/health", "http://127.0.0.1:8000/health"),

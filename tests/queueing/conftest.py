@@ -1,11 +1,13 @@
-"""What holds for every test of the queue that has a server."""
+"""What holds for every test of the queue that has a server, and a cluster for those that want one."""
 
 from collections.abc import Iterator
 
 import pytest
+from redis.crc import key_slot
 
 from tests.conftest import Server
 from tests.queueing.leaks import leaked
+from tests.topologies import Cluster, client
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +20,20 @@ def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     for server in servers:
         if server.process and server.process.poll() is None:
             assert not leaked(server.url), "keys that stay for ever and are not on the list of queueing/keys.py"
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), primaries=3)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster_url(shared_cluster: Cluster) -> str:
+    """The address of a real cluster that is empty where the queue is. It names a node that has not the queue's slot."""
+    owner = shared_cluster.owner_of(key_slot(b"telegram_messages"))
+    assert owner is not shared_cluster.primaries[0]
+    with client(owner) as redis:
+        redis.flushall()
+    return shared_cluster.url

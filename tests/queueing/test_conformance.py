@@ -1,4 +1,4 @@
-"""What both queues must do alike. Each test runs on Redis (real Valkey) and in process."""
+"""What both queues must do alike. Each test runs on Redis (real Valkey), on a cluster of it, and in process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,13 +15,18 @@ from queueing.retry import Ack, Bury, Release
 MakeQueue = Callable[..., Queue]
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def make_queue(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[MakeQueue]:
+@pytest.fixture(params=["redis_url", "cluster_url", "memory"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Of the server; empty for the queue in process."""
+    return "" if request.param == "memory" else str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+async def make_queue(url: str) -> AsyncIterator[MakeQueue]:
     made: list[Queue] = []
 
     def make(**options: int) -> Queue:
-        on_redis = request.param == "redis"
-        queue: Queue = RedisQueue(redis_url, **options) if on_redis else MemoryQueue(**options)
+        queue: Queue = RedisQueue(url, **options) if url else MemoryQueue(**options)
         made.append(queue)
         return queue
 
