@@ -40,17 +40,19 @@ class LossyProxy:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
         losing = asyncio.Event()
         back = asyncio.create_task(self._answers(upstream_reader, writer, losing))
-        with contextlib.suppress(OSError):
-            while chunk := await reader.read(1 << 20):
-                if self._marker and self._marker in chunk:
-                    self._marker = None
-                    losing.set()
-                upstream_writer.write(chunk)
-        back.cancel()
+        try:
+            with contextlib.suppress(OSError):
+                while chunk := await reader.read(1 << 20):
+                    if self._marker and self._marker in chunk:
+                        self._marker = None
+                        losing.set()
+                    upstream_writer.write(chunk)
+        finally:
+            back.cancel()
+            for closing in (upstream_writer, writer):
+                closing.close()
+            self._tasks.discard(task)
         await asyncio.gather(back, return_exceptions=True)
-        for closing in (upstream_writer, writer):
-            closing.close()
-        self._tasks.discard(task)
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event) -> None:
         while chunk := await reader.read(1 << 20):

@@ -12,7 +12,7 @@ from queueing.limits import Rate, RateLimits
 from queueing.memory_queue import MemoryQueue
 from queueing.message import Message, Priority
 from queueing.redis_queue import RedisQueue
-from queueing.retry import Ack, Decision, Release, Scope
+from queueing.retry import Ack, Bury, Decision, Release, Scope
 from tests.queueing.desk import FRONT, P
 
 MakeQueue = Callable[..., Queue]
@@ -177,22 +177,16 @@ async def test_elements_of_other_programs_are_paid_if_they_say_so(shared: RedisQ
 
 
 async def test_why_tells_of_the_right_budget(shared: RedisQueue) -> None:
-    messages = [make(f"{name}{n}", chat, track=True) for n, chat in ((1, 1), (2, 2)) for name, make in MAKERS]
-    await shared.enqueue([*messages[:2], paid("p3", 3, track=True), free("f3", 4, track=True)])
-    await shared.claim(0)
+    await shared.enqueue([make(f"{chat}", chat, track=True) for chat, make in enumerate((free, free, paid, paid))])
     first = (await shared.claim(10)).leases
     assert len(first) == 2
     await shared.claim(10, settled(first, Ack()))
-    left = {"p3", "f3", "p1", "f1"} - set(names(first))
-    for name in left:
+    for name in {"0", "1", "2", "3"} - set(names(first)):
+        seconds = 60 if name in "01" else 30
         waiting = await shared.why(name)
         assert waiting
-        assert waiting.reason in ("bot_limit", "ahead")
-        seconds = 30 if name.startswith("p") else 60
+        assert (waiting.reason, waiting.ahead) == ("bot_limit", 0)
         assert waiting.until == pytest.approx(time.time() + seconds, abs=5)
-
-
-MAKERS = (("f", free), ("p", paid))
 
 
 async def test_everything_that_wakes_a_bot_wakes_what_it_pays_for(shared: RedisQueue) -> None:
@@ -207,8 +201,6 @@ async def test_everything_that_wakes_a_bot_wakes_what_it_pays_for(shared: RedisQ
 
 
 async def test_a_replay_at_the_head_leaves_on_its_own_budget(shared: RedisQueue, redis: Redis) -> None:
-    from queueing.retry import Bury
-
     await shared.enqueue([paid("dead", 1)])
     await shared.claim(0, settled((await shared.claim(1)).leases, Bury("blocked", "x")))
     await shared.enqueue([free("a", 1), free("b", 1)])

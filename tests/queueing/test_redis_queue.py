@@ -491,6 +491,12 @@ async def work_out(redis: Redis, start: Start) -> None:
     await queue.claim(10)
     await presume_dead(redis, dead)
     await queue.reap()
+    # Two names of a chat, in the middle of being one.
+    for chat in ("-5", "-1007"):
+        await redis.rpush(FRONT, *(element(chat_id=chat, accepted=n) for n in range(150)))
+    while await redis.llen(FRONT):
+        await queue.claim(0)
+    await queue.alias("123", "-5", "-1007")
     await queue.enqueue([message(7, "99", priority=Priority.BULK) for _ in range(9)])
     # Two long lanes that turn out to be one: more than a call merges.
     await queue.enqueue([message(n, chat) for n in range(150) for chat in ("70", "71")])
