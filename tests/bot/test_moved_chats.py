@@ -1,4 +1,4 @@
-"""Rule 13, end to end: a real queue on a real server, the worker, the sender and the stand-in, which has the last word."""
+"""Rule 13, end to end: a real queue on a real server, the worker, the sender, and the stand-in, which judges."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
