@@ -86,7 +86,9 @@ async def test_rule_13_a_migrated_group_goes_on_in_its_place_and_within_its_limi
     assert [(call.chat, call.text, call.taken) for call in moved] == [(OLD, moved[0].text, False)], "asked once"
     after = arrived[arrived.index(moved[0]) + 1 :]
     assert {call.chat for call in after} == {NEW}
-    rest = [call.text for call in after]
+    # One to the new chat may have been on its way when the old one was refused.
+    under_way = [call for call in after[:1] if names.index(call.text) % 4 == 0]
+    rest = [call.text for call in after[len(under_way) :]]
     assert rest == sorted(rest, key=names.index), "by order of acceptance"
     assert sorted(call.text for call in arrived if call.taken) == sorted(names), "each once"
     (told,) = [event for event in events if isinstance(event, Released)]
