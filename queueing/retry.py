@@ -162,6 +162,9 @@ def decide(
             return Ack(result, chat)
         case Unsent():
             return Release()
+        case Moved(_, error) if attempts >= (max_attempts or policy.max_attempts):
+            # Only a move in a circle counts as an attempt.
+            return Bury("attempts", f"{error} (after {attempts} attempts)")
         case Moved(chat, error):
             return Move(chat, error)
         case Rejected(error, reason):

@@ -129,8 +129,9 @@ local function clear_head(lane, priority, message, why, status_ttl, buried)
   if why == 'expired' then count(why, 1) end
 end
 
--- Takes away heads that are not to be sent any more, `most` at most. → how many, then the grant (still without a token)
--- and the message of the head that is to be sent on this account; without one, the lane is put where it belongs.
+-- Takes away heads that are not to be sent any more, `most` at most. → how many were looked at in vain, then the grant
+-- (still without a token) and the message of the head that is to be sent on this account; without one, the lane is put
+-- where it belongs.
 local function clear_heads(lane, priority, account, most, status_ttl, buried)
   local cleared = 0
   while cleared < most do
@@ -138,10 +139,10 @@ local function clear_heads(lane, priority, account, most, status_ttl, buried)
     if not grant then break end
     local message = parse(grant[5])
     local why = ended(message, grant[4])
-    if not why and account_for(lane, grant[5]) ~= account then break end
-    if not why then return cleared, grant, message end
-    clear_head(lane, priority, message, why, status_ttl, buried)
+    if not why and account_for(lane, grant[5]) == account then return cleared, grant, message end
     cleared = cleared + 1
+    if not why then break end
+    clear_head(lane, priority, message, why, status_ttl, buried)
   end
   place(lane, now - FRESH_MS)
   return cleared

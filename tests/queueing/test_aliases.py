@@ -3,34 +3,19 @@ queues; each test waits for what it claims, since a merge may take several calls
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.limits import OFF, Rate, RateLimits
-from queueing.memory_queue import MemoryQueue
 from queueing.message import Message, MessageState, Priority
-from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Decision, Move, Release
+from tests.queueing.both import MakeQueue, make_queue  # a fixture among them
 
-MakeQueue = Callable[..., Queue]
+__all__ = ["make_queue"]
+
 OLD, NEW = "-5", "-1007"
-
-
-@pytest.fixture(params=["redis", "memory"])
-async def make_queue(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[MakeQueue]:
-    made: list[Queue] = []
-
-    def make(limits: RateLimits = RateLimits()) -> Queue:  # noqa: B008  frozen
-        on_redis = request.param == "redis"
-        queue: Queue = RedisQueue(redis_url, limits=limits) if on_redis else MemoryQueue(limits=limits)
-        made.append(queue)
-        return queue
-
-    yield make
-    for queue in made:
-        await queue.close()
 
 
 @pytest.fixture
@@ -279,7 +264,7 @@ async def test_rule_13_an_acknowledgement_may_tell_the_chats_real_name(queue: Qu
 
 
 async def test_rule_13_a_chat_has_one_limit_whatever_it_is_called(make_queue: MakeQueue) -> None:
-    queue = make_queue(RateLimits(group=Rate(2, 60)))
+    queue = make_queue(limits=RateLimits(group=Rate(2, 60)))
     await queue.start()
     await accept(queue, message("a", OLD), message("b", NEW), message("c", OLD), message("d", NEW))
     leases = (await queue.claim(10)).leases
@@ -291,7 +276,7 @@ async def test_rule_13_a_chat_has_one_limit_whatever_it_is_called(make_queue: Ma
 
 
 async def test_rule_13_a_migrated_request_counts_for_the_new_chat(make_queue: MakeQueue) -> None:
-    queue = make_queue(RateLimits(group=Rate(1, 60)))
+    queue = make_queue(limits=RateLimits(group=Rate(1, 60)))
     await queue.start()
     await accept(queue, message("a", OLD))
     lease = await claimed(queue)
@@ -300,7 +285,7 @@ async def test_rule_13_a_migrated_request_counts_for_the_new_chat(make_queue: Ma
 
 
 async def test_rule_13_a_move_that_wrote_nothing_takes_nothing_of_a_limit(make_queue: MakeQueue) -> None:
-    queue = make_queue(RateLimits(bot=Rate(1, 60), group=Rate(1, 60)))
+    queue = make_queue(limits=RateLimits(bot=Rate(1, 60), group=Rate(1, 60)))
     await queue.start()
     await accept(queue, message("a", OLD))
     lease = await claimed(queue)
@@ -309,7 +294,7 @@ async def test_rule_13_a_move_that_wrote_nothing_takes_nothing_of_a_limit(make_q
 
 
 async def test_rule_13_a_single_chats_limit_is_that_of_all_its_names(make_queue: MakeQueue) -> None:
-    queue = make_queue(RateLimits(group=Rate(1, 60), chats={"@n": Rate(2, 60), OLD: OFF}))
+    queue = make_queue(limits=RateLimits(group=Rate(1, 60), chats={"@n": Rate(2, 60), OLD: OFF}))
     await queue.start()
     await queue.alias("1", "@n", NEW)
     await queue.alias("1", OLD, "-1008")
@@ -324,7 +309,7 @@ async def test_rule_13_a_single_chats_limit_is_that_of_all_its_names(make_queue:
 
 
 async def test_a_single_chat_may_have_a_limit_of_its_own_or_none(make_queue: MakeQueue) -> None:
-    queue = make_queue(RateLimits(chat=Rate(1, 60), group=Rate(1, 60), chats={"42": Rate(3, 60), "@n": OFF}))
+    queue = make_queue(limits=RateLimits(chat=Rate(1, 60), group=Rate(1, 60), chats={"42": Rate(3, 60), "@n": OFF}))
     await queue.start()
     await accept(queue, *(message(f"{chat}-{n}", chat) for chat in ("42", "@n", "43", "@m") for n in range(5)))
     seen: list[str] = []

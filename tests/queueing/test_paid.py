@@ -2,37 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from redis.asyncio import Redis
 
 from queueing.contract import Lease, Queue, Settlement
 from queueing.limits import Rate, RateLimits
-from queueing.memory_queue import MemoryQueue
 from queueing.message import Message, Priority
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury, Decision, Release, Scope
+from tests.queueing.both import StartAny, make_queue, start  # fixtures among them
 from tests.queueing.desk import FRONT, P
 
-MakeQueue = Callable[..., Queue]
-
-
-@pytest.fixture(params=["redis", "memory"])
-async def make_queue(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[MakeQueue]:
-    made: list[Queue] = []
-
-    async def make(**limits: Rate) -> Queue:
-        rates = RateLimits(**limits)  # type: ignore[arg-type]
-        on_redis = request.param == "redis"
-        queue: Queue = RedisQueue(redis_url, limits=rates) if on_redis else MemoryQueue(limits=rates)
-        made.append(queue)
-        await queue.start()
-        return queue
-
-    yield make
-    for queue in made:
-        await queue.close()
+__all__ = ["make_queue", "start"]
 
 
 def free(name: str, chat: int = 1, **fields: object) -> Message:
@@ -68,8 +51,8 @@ async def take(queue: Queue, want: int) -> list[tuple[float, Lease]]:
     return taken
 
 
-async def test_what_is_paid_neither_uses_nor_waits_for_the_free_budget(make_queue: MakeQueue) -> None:
-    queue = await make_queue(bot=Rate(1, 60), paid=Rate(2, 0.05))
+async def test_what_is_paid_neither_uses_nor_waits_for_the_free_budget(start: StartAny) -> None:
+    queue = await start(bot=Rate(1, 60), paid=Rate(2, 0.05))
     await queue.enqueue([free("f1", 1), free("f2", 2), *(paid(f"p{n}", 10 + n) for n in range(5))])
     taken = [lease.message.id for _, lease in await take(queue, 6)]
     assert sorted(taken) == ["f1", "p0", "p1", "p2", "p3", "p4"]
@@ -80,8 +63,8 @@ async def test_what_is_paid_neither_uses_nor_waits_for_the_free_budget(make_queu
     assert (stats.ready, stats.waiting) == (0, 1)
 
 
-async def test_what_is_free_neither_uses_nor_waits_for_the_paid_budget(make_queue: MakeQueue) -> None:
-    queue = await make_queue(paid=Rate(1, 60))
+async def test_what_is_free_neither_uses_nor_waits_for_the_paid_budget(start: StartAny) -> None:
+    queue = await start(paid=Rate(1, 60))
     await queue.enqueue([paid("p1", 1), paid("p2", 2), *(free(f"f{n}", 10 + n) for n in range(5))])
     taken = [lease.message.id for _, lease in await take(queue, 6)]
     assert len([name for name in taken if name.startswith("p")]) == 1
@@ -91,51 +74,51 @@ async def test_what_is_free_neither_uses_nor_waits_for_the_paid_budget(make_queu
     assert (stats.ready, stats.waiting) == (0, 1)
 
 
-async def test_only_true_is_paid(make_queue: MakeQueue) -> None:
-    queue = await make_queue(paid=Rate(1, 60))
+async def test_only_true_is_paid(start: StartAny) -> None:
+    queue = await start(paid=Rate(1, 60))
     odd = [1, "true", None, False, [True]]
     bodies = [{"text": "x", "kwargs": {"allow_paid_broadcast": value}} for value in odd] + [{"text": "x", "kwargs": []}]
     await queue.enqueue([Message(bot="1", chat=str(n), body=body) for n, body in enumerate(bodies)])
     assert len((await queue.claim(10)).leases) == len(bodies)
 
 
-async def test_order_within_a_chat_holds_with_paid_and_free_mixed(make_queue: MakeQueue) -> None:
-    queue = await make_queue(bot=Rate(1, 0.15), paid=Rate(1, 0.05))
+async def test_order_within_a_chat_holds_with_paid_and_free_mixed(start: StartAny) -> None:
+    queue = await start(bot=Rate(1, 0.15), paid=Rate(1, 0.05))
     await queue.enqueue([(paid if n % 3 else free)(f"{n}") for n in range(9)])
     assert names([lease for _, lease in await take(queue, 9)]) == [f"{n}" for n in range(9)]
 
 
-async def test_a_paid_head_that_waits_for_its_budget_holds_its_own_chat_alone(make_queue: MakeQueue) -> None:
-    queue = await make_queue(paid=Rate(1, 60))
+async def test_a_paid_head_that_waits_for_its_budget_holds_its_own_chat_alone(start: StartAny) -> None:
+    queue = await start(paid=Rate(1, 60))
     await queue.enqueue([paid("a", 1), paid("b", 1), free("c", 1), free("d", 2)])
     assert sorted(names([lease for _, lease in await take(queue, 2)])) == ["a", "d"]
     assert not (await queue.claim(10)).leases
 
 
-async def test_a_higher_priority_goes_first_whatever_is_paid(make_queue: MakeQueue) -> None:
-    queue = await make_queue(bot=Rate(100, 1), paid=Rate(100, 1))
+async def test_a_higher_priority_goes_first_whatever_is_paid(start: StartAny) -> None:
+    queue = await start(bot=Rate(100, 1), paid=Rate(100, 1))
     await queue.enqueue([paid("b1", priority=Priority.BULK), free("n1"), paid("n2")])
     await queue.claim(0)
     await queue.enqueue([paid("i1", priority=Priority.INTERACTIVE), free("i2", priority=Priority.INTERACTIVE)])
     assert names([lease for _, lease in await take(queue, 5)]) == ["i1", "i2", "n1", "n2", "b1"]
 
 
-async def test_the_chats_own_limit_holds_for_what_is_paid(make_queue: MakeQueue) -> None:
-    queue = await make_queue(chat=Rate(2, 60))
+async def test_the_chats_own_limit_holds_for_what_is_paid(start: StartAny) -> None:
+    queue = await start(chat=Rate(2, 60))
     await queue.enqueue([paid("a"), free("b"), paid("c"), free("d")])
     assert names([lease for _, lease in await take(queue, 2)]) == ["a", "b"]
     assert not (await queue.claim(10)).leases
 
 
-async def test_the_paid_budget_holds_in_every_window_and_is_used(make_queue: MakeQueue) -> None:
-    queue = await make_queue(bot=Rate(1, 60), paid=Rate(20, 0.5))
+async def test_the_paid_budget_holds_in_every_window_and_is_used(start: StartAny) -> None:
+    queue = await start(bot=Rate(1, 60), paid=Rate(20, 0.5))
     await queue.enqueue([paid(f"{n}-{chat}", chat) for n in range(3) for chat in range(20)])
     times = [at for at, _ in await take(queue, 60)]
     assert max(sum(start <= at < start + 0.495 for at in times) for start in times) <= 20
 
 
-async def test_what_is_paid_and_was_not_written_gives_its_place_back(make_queue: MakeQueue) -> None:
-    queue = await make_queue(paid=Rate(1, 60))
+async def test_what_is_paid_and_was_not_written_gives_its_place_back(start: StartAny) -> None:
+    queue = await start(paid=Rate(1, 60))
     await queue.enqueue([paid("a")])
     claim = await queue.claim(1)
     claim = await queue.claim(1, settled(claim.leases, Release(), None))
@@ -143,8 +126,8 @@ async def test_what_is_paid_and_was_not_written_gives_its_place_back(make_queue:
 
 
 @pytest.mark.parametrize("refused", ["a", "b"])
-async def test_a_pause_of_the_bot_holds_what_is_paid_too(make_queue: MakeQueue, refused: str) -> None:
-    queue = await make_queue(bot=Rate(100), paid=Rate(100))
+async def test_a_pause_of_the_bot_holds_what_is_paid_too(start: StartAny, refused: str) -> None:
+    queue = await start(bot=Rate(100), paid=Rate(100))
     await queue.enqueue([free("a", 1), paid("b", 2), free("c", 3), paid("d", 4)])
     taken = await queue.claim(10)
     while refused not in names(taken.leases):

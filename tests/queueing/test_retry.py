@@ -10,6 +10,8 @@ from queueing.retry import (
     Bury,
     Decision,
     Hold,
+    Move,
+    Moved,
     Outcome,
     Rejected,
     Release,
@@ -36,6 +38,9 @@ NO_JITTER = RetryPolicy(max_attempts=3, base=0.0)
         (RetryLater("no answer", "x", uncertain=True), 0, Release(0, "x", "no answer", counts=True, uncertain=True)),
         (RetryLater("no answer", "x", uncertain=True), 2, Bury("attempts", "no answer (after 3 attempts)", True)),
         (RetryLater("slow down", "flood", after=7), 2, Release(7, "flood", "slow down", counts=False)),
+        (Moved("-1007", "upgraded"), 2, Move("-1007", "upgraded")),
+        (Moved("-1007", "upgraded"), 3, Bury("attempts", "upgraded (after 3 attempts)")),
+        (Sent("5", "-1007"), 0, Ack("5", "-1007")),
         (RetryLater("slow down", "flood", after=0), 99, Release(0, "flood", "slow down", counts=False)),
     ],
 )
