@@ -84,6 +84,25 @@ async def test_a_lane_without_another_is_taken_as_it_is(queue: RedisQueue, redis
     assert await redis.exists(MERGING) == 0
 
 
+async def test_several_lanes_are_merged_into_one_after_the_other(queue: RedisQueue, redis: Redis) -> None:
+    await push(redis, 900, chats=[OLD, NEW, "@n"])
+    await drain_doors(queue, redis)
+    lease = await lease_of(queue, "m0")
+    await queue.alias("1", OLD, NEW)
+    await queue.alias("1", "@n", NEW)
+    assert (await queue.claim(10, held=[lease])).leases == []
+    await settle(queue, [lease], Ack())
+    assert await drained(queue) == [f"m{n}" for n in range(1, 900)]
+
+
+async def test_a_chain_is_merged_from_its_beginning(queue: RedisQueue, redis: Redis) -> None:
+    await push(redis, 900, chats=[OLD, NEW, "@n"])
+    await drain_doors(queue, redis)
+    await queue.alias("1", "@n", OLD)
+    await queue.alias("1", OLD, NEW)
+    assert await drained(queue) == [f"m{n}" for n in range(900)]
+
+
 async def test_a_merge_asks_to_be_gone_on_with_at_once(queue: RedisQueue, redis: Redis) -> None:
     await push(redis, 400)
     await drain_doors(queue, redis)

@@ -141,6 +141,18 @@ async def test_a_pause_of_the_bot_holds_what_is_paid_too(start: StartAny, refuse
     assert claim.next_due == pytest.approx(60, abs=5)
 
 
+async def test_a_paid_replay_at_the_head_does_not_wait_for_the_free_budget(start: StartAny) -> None:
+    queue = await start(bot=Rate(1, 60), paid=Rate(100))
+    await queue.enqueue([paid("dead", 1), free("first", 2)])
+    leases = (await queue.claim(10)).leases
+    fates = {"dead": Bury("blocked", "x"), "first": Ack()}
+    await queue.claim(0, [Settlement(lease, fates[lease.message.id]) for lease in leases])
+    await queue.enqueue([free("a", 1)])
+    assert not (await queue.claim(10)).leases, "the free budget is used"
+    await queue.redrive(["dead"], head=True)
+    assert names((await queue.claim(10)).leases) == ["dead"]
+
+
 # --- on Redis alone
 
 
@@ -195,6 +207,19 @@ async def test_a_replay_at_the_head_leaves_on_its_own_budget(shared: RedisQueue,
     claim = await shared.claim(10)
     assert names(claim.leases) == ["dead"]
     assert names((await shared.claim(10, settled(claim.leases, Ack()))).leases) == ["a"]
+
+
+async def test_the_head_behind_one_that_expired_leaves_on_its_own_budget(shared: RedisQueue) -> None:
+    await shared.enqueue([paid("first", 2)])
+    await shared.claim(0, settled((await shared.claim(1)).leases, Ack()))
+    await shared.enqueue([free("late", 1, ttl=0.05), paid("a", 1)])
+    await shared.pause("1")
+    await shared.claim(0)
+    await asyncio.sleep(0.06)
+    await shared.resume("1")
+    claim = await shared.claim(10)
+    assert not claim.leases, "the paid budget is used"
+    assert claim.next_due == pytest.approx(30, abs=5)
 
 
 async def test_a_bot_that_pays_for_nothing_leaves_no_trace_of_it(shared: RedisQueue, redis: Redis) -> None:
