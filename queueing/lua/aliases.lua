@@ -27,11 +27,8 @@ for _, merge in ipairs(merges) do note_merge(merge, 1) end
 local function lanes_of_chat(lane)
   local one = canonical(lane)
   local lanes = { one }
-  for _, merge in ipairs(merges) do
-    local from, to = lanes_of_merge(merge)
-    for _, other in ipairs({ from, to }) do
-      if other ~= one and canonical(other) == one then lanes[#lanes + 1] = other end
-    end
+  for other in pairs(merging) do
+    if other ~= one and canonical(other) == one then lanes[#lanes + 1] = other end
   end
   return lanes
 end

@@ -25,7 +25,7 @@ local NEW_TOKENS = P .. 'tokens:new'
 local TOTALS = P .. 'totals'
 local CLOCK = P .. 'clock'
 
--- priority: i, n or b. A lane is "bot:chat". An account is what has a budget of its own: a bot, or "bot$" for what it pays for.
+-- priority: i, n or b. A lane is "bot:chat". An account has a budget of its own: a bot, or "bot$" for what it pays for.
 local function list_key(priority, lane) return P .. 'lane:' .. priority .. ':' .. lane end
 local function merged_key(priority, lane) return P .. 'merged:' .. priority .. ':' .. lane end
 local function ready_key(priority, account) return P .. 'ready:' .. priority .. ':' .. account end

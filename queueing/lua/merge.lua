@@ -16,6 +16,15 @@ do -- a script has room for 200 local names
     any_paused = redis.call('EXISTS', PAUSED) == 1
   end
 
+  -- One that is under way already comes last now: whatever was said since, it has the last word.
+  local function begin(merge)
+    for i = #merges, 1, -1 do
+      if merges[i] == merge then table.remove(merges, i) end
+    end
+    merges[#merges + 1] = merge
+    if redis.call('ZADD', MERGING, redis.call('HINCRBY', TOTALS, 'ids', 1), merge) == 1 then note_merge(merge, 1) end
+  end
+
   -- The newest word wins: what was said to be another name of `from` may turn out to be the name to use.
   function alias(from, to)
     local known = canonical(to)
@@ -29,11 +38,7 @@ do -- a script has room for 200 local names
       leave_ready(lane)
     end
     move_pauses(from, to)
-    local merge = from .. ' ' .. to
-    if redis.call('ZADD', MERGING, 'NX', redis.call('HINCRBY', TOTALS, 'ids', 1), merge) == 1 then
-      merges[#merges + 1] = merge
-      note_merge(merge, 1)
-    end
+    begin(from .. ' ' .. to)
   end
 
   local function accepted_of(entry) return entry and tonumber(string.match(entry, '^%S+ %S+ (%d+)')) end
@@ -47,7 +52,8 @@ do -- a script has room for 200 local names
     if kept then redis.call('HDEL', TRIES, mine) end
   end
 
-  -- Gathers what goes before the last of `from`, then puts it before the rest of `to`, `most` entries at most. → how many
+  -- Gathers what goes before the last of `from`, then puts it before the rest of `to`: `most` entries at most.
+  -- → how many it moved
   local function merge_lists(priority, from, to, most)
     local source, target, merged = list_key(priority, from), list_key(priority, to), merged_key(priority, to)
     local a, b = redis.call('LINDEX', source, 0), redis.call('LINDEX', target, 0)

@@ -103,6 +103,20 @@ async def test_a_chain_is_merged_from_its_beginning(queue: RedisQueue, redis: Re
     assert await drained(queue) == [f"m{n}" for n in range(900)]
 
 
+async def test_whatever_is_said_meanwhile_all_ends_in_the_chat_that_was_named_last(
+    queue: RedisQueue, redis: Redis
+) -> None:
+    await push(redis, 900)
+    await drain_doors(queue, redis)
+    for chat, other in ((OLD, NEW), (NEW, OLD), (OLD, NEW)):
+        await queue.alias("1", chat, other)
+    await push(redis, 10, first=900)
+    while await redis.exists(MERGING):
+        await queue.claim(0)
+    assert await redis.exists(OLD_LANE) == 0
+    assert await drained(queue) == [f"m{n}" for n in range(910)]
+
+
 async def test_a_merge_asks_to_be_gone_on_with_at_once(queue: RedisQueue, redis: Redis) -> None:
     await push(redis, 400)
     await drain_doors(queue, redis)
