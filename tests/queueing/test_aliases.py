@@ -169,7 +169,7 @@ async def test_rule_13_what_is_given_back_keeps_its_place(queue: Queue) -> None:
 async def test_rule_13_a_retry_of_the_head_is_overtaken_by_nothing_of_its_priority(queue: Queue) -> None:
     await accept(queue, message("a", OLD), message("b", NEW))
     lease = await only(queue, "a")
-    claim = await queue.claim(0, settled([lease], Release(0.4, "network", "refused", counts=True)))
+    claim = await queue.claim(0, settled([lease], Release(2, "network", "refused", counts=True)))
     await queue.alias("1", OLD, NEW)
     claim = await nothing_more(queue)
     assert claim.next_due is not None
