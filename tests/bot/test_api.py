@@ -19,6 +19,7 @@ from bot.idempotency import MemoryFirstBodies, RedisFirstBodies
 from bot.playground import Playground
 from bot.store import connect
 from bot.submission import MOST
+from queueing.limits import OFF
 from tests.bot.served import BOT, TOKEN, application, sent_texts, settings_for, telegram
 from tests.conftest import Server, wait_until
 
@@ -37,7 +38,8 @@ async def client(
     request: pytest.FixtureRequest, playground: Playground, redis_url: str, own_lock_directory: None
 ) -> AsyncIterator[httpx.AsyncClient]:
     url = redis_url if request.param == "redis" else None
-    async with application(settings_for(playground.url, url, retry_base=0.01, max_attempts=2)) as client:
+    settings = settings_for(playground.url, url, retry_base=0.01, max_attempts=2, rate_chat=OFF)
+    async with application(settings) as client:
         yield client
 
 
