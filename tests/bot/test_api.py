@@ -369,7 +369,7 @@ async def test_while_redis_hangs_the_client_is_soon_asked_to_come_back(
 @asynccontextmanager
 async def with_keys(playground: Playground) -> AsyncIterator[httpx.AsyncClient]:
     keys = {"shop": SecretStr("key-of-the-shop"), "forum": SecretStr("key-of-the-forum")}
-    async with application(settings_for(playground.url, api_keys=keys)) as client:
+    async with application(settings_for(playground.url, api_keys=keys, rate_chat=OFF)) as client:
         yield client
 
 
