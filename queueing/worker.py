@@ -79,6 +79,7 @@ class Worker:
         self._lost: set[str] = set()
         self._written: dict[str, float] = {}
         self._done: list[_Done] = []
+        self._confirming: Sequence[_Done] = ()
         self._stopping = False
         self._away_since: float | None = None
         self._puller: asyncio.Task[None] | None = None
@@ -108,13 +109,18 @@ class Worker:
     async def stop(self, grace: float = 5.0) -> None:
         """Takes no more messages, lets those in hand end (each within the send timeout), and settles them.
 
-        grace: seconds for which a server that is away is waited for, so that the last settlements reach it.
+        grace: seconds for which a server that is away is waited for, if there are settlements to reach it.
         """
         self._stopping = True
         self._queue.notify()
-        while self._puller and not self._puller.done() and (self._held or self._away_for < grace):
+        while self._puller and not self._puller.done() and self._waits_for_the_last(grace):
             await asyncio.wait([self._puller], timeout=0.1)
         await end(self._puller, *self._coroutines)
+
+    def _waits_for_the_last(self, grace: float) -> bool:
+        if self._held or self.available:
+            return True
+        return bool(self._done or self._confirming) and self._away_for < grace
 
     def _note_end(self, task: "asyncio.Task[None]") -> None:
         """None of the tasks may end by an error: one that does is a mistake of ours, and leaves the process useless."""
@@ -129,8 +135,9 @@ class Worker:
     async def _pull(self) -> None:
         while True:
             request = _Request(self._wanted, self._done, list(self._held.values()))
-            self._done = []
+            self._confirming, self._done = self._done, []
             claim = await self._claim(request)
+            self._confirming = ()
             self._take(request, claim)
             if self._stopping and not self._held and not self._done:
                 return

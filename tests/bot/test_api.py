@@ -5,11 +5,12 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from pydantic import SecretStr
 from starlette.requests import Request
 
@@ -19,6 +20,7 @@ from bot.idempotency import MemoryFirstBodies, RedisFirstBodies
 from bot.playground import Playground
 from bot.store import connect
 from bot.submission import MOST
+from queueing.limits import OFF
 from tests.bot.served import BOT, TOKEN, application, sent_texts, settings_for, telegram
 from tests.conftest import Server, wait_until
 
@@ -37,7 +39,9 @@ async def client(
     request: pytest.FixtureRequest, playground: Playground, redis_url: str, own_lock_directory: None
 ) -> AsyncIterator[httpx.AsyncClient]:
     url = redis_url if request.param == "redis" else None
-    async with application(settings_for(playground.url, url, retry_base=0.01, max_attempts=2)) as client:
+    quick = {"retry_base": 0.01, "max_attempts": 2, "rate_chat": OFF, "rate_global": OFF}
+    settings = settings_for(playground.url, url, **quick)
+    async with application(settings) as client:
         yield client
 
 
@@ -231,6 +235,7 @@ INVALID: list[tuple[Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("body", "field"), INVALID)
+@pytest.mark.asyncio(loop_scope="module")
 async def test_what_cannot_be_a_message_is_refused_by_name(
     memory_client: httpx.AsyncClient, body: Any, field: str
 ) -> None:
@@ -241,9 +246,16 @@ async def test_what_cannot_be_a_message_is_refused_by_name(
     assert (await memory_client.get("/api/v1/queue")).json()["total_processed"] == 0
 
 
-@pytest.fixture
-async def memory_client(playground: Playground, own_lock_directory: None) -> AsyncIterator[httpx.AsyncClient]:
-    async with application(settings_for(playground.url)) as client:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def memory_client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
+    """One application for all tests in which it takes nothing."""
+    async with AsyncExitStack() as stack:
+        playground = await stack.enter_async_context(telegram())
+        with pytest.MonkeyPatch.context() as patch:
+            directory = tmp_path_factory.mktemp("memory")
+            patch.setattr("tempfile.tempdir", str(directory))
+            patch.setattr("bot.runtime._UNSENT", directory / "unsent")
+            client = await stack.enter_async_context(application(settings_for(playground.url)))
         yield client
 
 
@@ -255,12 +267,14 @@ async def test_one_bad_message_of_an_array_refuses_all(client: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"{'chat_id': 42}", b"[" * 100_000])
+@pytest.mark.asyncio(loop_scope="module")
 async def test_bad_json_gets_400(memory_client: httpx.AsyncClient, body: bytes) -> None:
     response = await memory_client.post(MESSAGES, content=body)
     assert response.status_code == 400
     assert "JSON" in response.json()["error"]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_large_body_gets_413(memory_client: httpx.AsyncClient) -> None:
     response = await memory_client.post(MESSAGES, content=b" " * (MAX_BODY + 1))
     assert response.status_code == 413
@@ -273,6 +287,7 @@ async def test_an_unknown_id_gets_404(client: httpx.AsyncClient) -> None:
     assert "error" in response.json()
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_unknown_paths_and_methods_are_answered_in_json(memory_client: httpx.AsyncClient) -> None:
     missing = await memory_client.get("/api/v1/nothing")
     assert (missing.status_code, missing.json()) == (404, {"error": "Not Found"})
@@ -354,7 +369,7 @@ async def test_while_redis_hangs_the_client_is_soon_asked_to_come_back(
 @asynccontextmanager
 async def with_keys(playground: Playground) -> AsyncIterator[httpx.AsyncClient]:
     keys = {"shop": SecretStr("key-of-the-shop"), "forum": SecretStr("key-of-the-forum")}
-    async with application(settings_for(playground.url, api_keys=keys)) as client:
+    async with application(settings_for(playground.url, api_keys=keys, rate_chat=OFF)) as client:
         yield client
 
 

@@ -23,7 +23,7 @@ from bot.server import Draining
 from bot.settings import Settings
 from bot.store import leader_key
 from bot.web import create_app
-from queueing.limits import OFF
+from queueing.limits import OFF, Rate
 from tests.bot.served import (
     BOT,
     ROOT,
@@ -129,10 +129,11 @@ async def test_what_is_in_flight_at_the_end_is_finished_and_settled(
 
 async def test_a_new_process_finds_what_was_left(playground: Playground, redis: Redis, redis_url: str) -> None:
     await redis.rpush("telegram_messages", *[f'{{"chat_id": {n % 7 + 1}, "text": "{n}"}}' for n in range(50)])
+    settings = settings_for(playground.url, redis_url, rate_chat=Rate(1, 0.2))
     for _ in range(2):
-        async with application(settings_for(playground.url, redis_url)):
+        async with application(settings):
             await wait_until(lambda: len(sent_texts(playground)) > 0, "the first messages")
-    async with application(settings_for(playground.url, redis_url)):
+    async with application(settings):
         await wait_until(lambda: len(sent_texts(playground)) >= 50, "all of them")
     for chat in range(1, 8):
         assert sent_texts(playground, chat) == [str(n) for n in range(50) if n % 7 + 1 == chat]

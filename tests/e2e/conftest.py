@@ -37,6 +37,7 @@ class Stack:
 
     def _spawn(self, name: str, *command: str, **environ: str) -> subprocess.Popen[bytes]:
         bare = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+        bare["TMPDIR"] = str(self.directory)  # the lock of the lead and a bot's budget are its own
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(command, cwd=CHECKOUT, env=bare | environ, stdout=log, stderr=log)
         self._started.append(process)

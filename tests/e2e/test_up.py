@@ -143,7 +143,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     bind = f"127.0.0.1:{free_port()}"
 
     def start(**variables: str) -> Up:
-        base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "BIND": bind, "WEB_CONCURRENCY": "2"}
+        base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+        base |= {"BIND": bind, "WEB_CONCURRENCY": "2"}
         runs.append(Up(tmp_path, base | variables))
         return runs[-1]
 

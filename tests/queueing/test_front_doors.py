@@ -1,113 +1,118 @@
-"""Rule 15: what stands at the front doors, and how fast it comes in."""
+"""Rule 15: what stands at the front doors, and how fast it comes in. On both queues, but for what others push."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from redis.asyncio import Redis
 
-from queueing.contract import Claim, Lease, Settlement
+from queueing import memory_doors, memory_queue, redis_queue
+from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.message import Message, Priority
-from queueing.redis_queue import DRAIN_MOST, RedisQueue
+from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Outcome, RetryPolicy, Sent
-from queueing.worker import _DRAIN_PAUSE, MayWrite, Worker
-from tests.queueing.desk import FRONT, P, queue, start, total  # fixtures among them
+from queueing.worker import _DRAIN_PAUSE, Deliver, MayWrite, Worker
+from tests.queueing.both import make_queue, queue, start  # fixtures
+from tests.queueing.desk import FRONT, P
 
-__all__ = ["queue", "start"]
+__all__ = ["make_queue", "queue", "start"]
 
-LOOK_AHEAD = 1000  # lua/drain.lua
+LOOK_AHEAD = memory_doors.LOOK_AHEAD  # as in lua/drain.lua
+DRAIN_MOST = {"redis": redis_queue.DRAIN_MOST, "memory": memory_queue.DRAIN_MOST}
 
 Eventually = Callable[..., Awaitable[None]]
 
 
-def bulk(n: int) -> Message:
-    return Message(bot="1", chat=str(n), id=f"b{n}", body={"text": "x"}, priority=Priority.BULK)
+def message(n: int, priority: Priority = Priority.NORMAL) -> Message:
+    return Message(bot="1", chat=str(n), id=f"m{n}", body={"text": "x"}, priority=priority, track=True)
 
 
-def element(n: int, **fields: object) -> str:
-    return json.dumps({"bot": "1", "chat_id": n, "id": f"e{n}", "text": "x"} | fields)
-
-
-async def drain(queue: RedisQueue, calls: int = 30) -> None:
-    for _ in range(calls):
+async def drain(queue: Queue) -> None:
+    while (await queue.claim(0)).more:
+        pass
+    for _ in range(LOOK_AHEAD // min(DRAIN_MOST.values()) + 1):
         await queue.claim(0)
 
 
-async def test_rule_15_bulk_stays_in_its_door_until_the_look_ahead_takes_it(redis: Redis, queue: RedisQueue) -> None:
-    await queue.enqueue([bulk(n) for n in range(1500)])
+async def is_at_the_door(queue: Queue, n: int) -> bool:
+    waiting = await queue.why(f"m{n}")
+    assert waiting
+    return waiting.reason == "door"
+
+
+async def test_rule_15_bulk_stays_in_its_door_until_the_look_ahead_takes_it(queue: Queue) -> None:
+    await queue.enqueue([message(n, Priority.BULK) for n in range(1500)])
     await drain(queue)
-    assert (await redis.llen(f"{P}bulk"), await total(redis, "laned:b")) == (500, LOOK_AHEAD)
+    assert not await is_at_the_door(queue, LOOK_AHEAD - 1)
+    assert await is_at_the_door(queue, LOOK_AHEAD)
     claim = await queue.claim(10)
-    assert {lease.message.id for lease in claim.leases} <= {f"b{n}" for n in range(LOOK_AHEAD)}, "the first of them"
     await queue.claim(0, [Settlement(lease, Ack()) for lease in claim.leases])
-    assert (await redis.llen(f"{P}bulk"), await total(redis, "laned:b")) == (500 - len(claim.leases), LOOK_AHEAD)
+    taken = LOOK_AHEAD + len(claim.leases)
+    assert not await is_at_the_door(queue, taken - 1)
+    assert await is_at_the_door(queue, taken)
 
 
-async def test_rule_15_bulk_that_was_pushed_to_the_front_door_moves_at_once(redis: Redis, queue: RedisQueue) -> None:
-    await queue.enqueue([bulk(n) for n in range(LOOK_AHEAD)])
+async def test_rule_15_bulk_that_was_pushed_to_the_front_door_moves_at_once(redis: Redis, redis_url: str) -> None:
+    queue = RedisQueue(redis_url)
+    await queue.start()
+    await queue.enqueue([message(n, Priority.BULK) for n in range(LOOK_AHEAD)])
     await drain(queue)
-    await redis.rpush(FRONT, *(element(n, priority="bulk") for n in range(5)), element(77))
+    pushed = [{"bot": "1", "chat_id": n, "id": f"e{n}", "text": "x", "priority": "bulk"} for n in range(5)]
+    await redis.rpush(FRONT, *map(json.dumps, pushed), json.dumps({"bot": "1", "chat_id": 77, "id": "e77"}))
     (lease,) = (await queue.claim(1)).leases
     assert lease.message.id == "e77", "it does not stand behind bulk"
     assert await redis.llen(FRONT) == 0
     waiting = [json.loads(one)["id"] for one in await redis.lrange(f"{P}bulk", 0, -1)]
     assert waiting == [f"e{n}" for n in range(5)]
-
-
-class Watched(RedisQueue):
-    """Counts what a worker asks of it."""
-
-    claims = 0
-    pauses = 0
-
-    async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
-        self.claims += 1
-        return await super().claim(want, settlements, held)
-
-    async def wait(self, timeout: float) -> None:
-        self.pauses += 1
-        await super().wait(timeout)
-
-
-@pytest.fixture
-async def watched(redis_url: str) -> AsyncIterator[Watched]:
-    queue = Watched(redis_url)
-    await queue.start()
-    yield queue
     await queue.close()
 
 
-async def drains(redis: Redis, watched: Watched, eventually: Eventually, *, count: int) -> None:
-    """Elements that come meanwhile are drained. Counts from here."""
-    await redis.rpush(FRONT, *(element(n) for n in range(count)))
-    watched.claims = watched.pauses = 0
+class Watch:
+    """Counts what a worker asks of its queue."""
 
-    async def empty() -> bool:
-        return await redis.llen(FRONT) + await redis.llen(f"{P}handoff") == 0
+    def __init__(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.claims = self.pauses = 0
+        self.more = True
+        claim, wait = queue.claim, queue.wait
 
-    await eventually(empty, "the front door is empty")
+        async def watched_claim(want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
+            self.claims += 1
+            brought = await claim(want, settlements, held)
+            self.more = brought.more
+            return brought
+
+        async def watched_wait(timeout: float) -> None:
+            self.pauses += 1
+            await wait(timeout)
+
+        monkeypatch.setattr(queue, "claim", watched_claim)
+        monkeypatch.setattr(queue, "wait", watched_wait)
+
+
+def worker(queue: Queue, deliver: Deliver) -> Worker:
+    return Worker(queue, deliver, workers=10, policy=RetryPolicy(), observe=lambda event: None)
 
 
 async def test_rule_15_a_paused_bots_messages_are_drained_without_a_rest(
-    redis: Redis, watched: Watched, eventually: Eventually
+    queue: Queue, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def deliver(message: Message, may_write: MayWrite) -> Outcome:
         raise AssertionError("nothing may leave")
 
-    await watched.pause("1")
-    worker = Worker(watched, deliver, workers=10, policy=RetryPolicy(), observe=lambda event: None)
-    await redis.rpush(FRONT, *(element(n) for n in range(5000)))
-    await worker.start()
-    await drains(redis, watched, eventually, count=5000)
-    assert watched.claims <= 10_000 / DRAIN_MOST + 3, f"each takes {DRAIN_MOST}"
-    assert watched.pauses <= 3, "nothing is waited for between two of them"
-    assert await total(redis, "laned:n") == 10_000
-    await worker.stop()
+    await queue.pause("1")
+    await queue.enqueue([message(n) for n in range(10_000)])
+    watch = Watch(queue, monkeypatch)
+    draining = worker(queue, deliver)
+    await draining.start()
+    await eventually(lambda: not watch.more, "the front door is empty")
+    assert watch.claims <= 10_000 / DRAIN_MOST[queue.backend] + 3
+    assert watch.pauses <= 3, "nothing is waited for between two of them"
+    await draining.stop()
 
 
 async def test_rule_15_a_busy_process_drains_10000_a_second(
-    redis: Redis, watched: Watched, eventually: Eventually
+    queue: Queue, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = asyncio.Event()
 
@@ -115,12 +120,14 @@ async def test_rule_15_a_busy_process_drains_10000_a_second(
         await gate.wait()
         return Sent()
 
-    worker = Worker(watched, deliver, workers=10, policy=RetryPolicy(), observe=lambda event: None)
-    await worker.start()
-    await redis.rpush(FRONT, *(element(n) for n in range(10)))
-    await eventually(lambda: worker.busy == 10, "all coroutines are busy")
-    await drains(redis, watched, eventually, count=3000)
-    assert watched.claims <= 3000 / DRAIN_MOST + 3
-    assert DRAIN_MOST / _DRAIN_PAUSE >= 10_000, "with a pause after each"
+    busy = worker(queue, deliver)
+    await busy.start()
+    await queue.enqueue([message(n) for n in range(10)])
+    await eventually(lambda: busy.busy == 10, "all coroutines are busy")
+    await queue.enqueue([message(n) for n in range(10, 3010)])
+    watch = Watch(queue, monkeypatch)
+    await eventually(lambda: not watch.more, "the front door is empty")
+    assert watch.claims <= 3000 / DRAIN_MOST[queue.backend] + 3
+    assert DRAIN_MOST[queue.backend] / _DRAIN_PAUSE >= 10_000, "with a pause after each"
     gate.set()
-    await worker.stop()
+    await busy.stop()

@@ -272,6 +272,43 @@ async def test_stop_does_not_wait_for_ever_for_a_server_that_is_away(own_server:
     await queue.close()
 
 
+async def test_stop_waits_for_no_server_if_everything_is_settled(
+    own_server: Server, run: Run, eventually: Eventually
+) -> None:
+    queue = RedisQueue(own_server.url)
+    await queue.start()
+    worker = await run(queue, Receiver())
+    own_server.kill()
+    await eventually(lambda: not worker.available, "the worker noticed")
+    await asyncio.wait_for(worker.stop(grace=60), 10)
+    await queue.close()
+
+
+async def test_stop_waits_for_a_server_that_is_to_hear_of_a_settlement(
+    own_server: Server, run: Run, eventually: Eventually
+) -> None:
+    queue = RedisQueue(own_server.url)
+    await queue.start()
+    gate, receiver = asyncio.Event(), Receiver()
+
+    async def deliver(message: Message, may_write: MayWrite) -> Outcome:
+        await gate.wait()
+        return await receiver(message, may_write)
+
+    await queue.enqueue([message(1)])
+    worker = await run(queue, deliver)
+    await eventually(lambda: worker.busy == 1, "in hand")
+    own_server.kill()
+    await eventually(lambda: not worker.available, "the worker noticed")
+    gate.set()
+    await eventually(lambda: worker.busy == 0, "it is sent")
+    stopping = asyncio.create_task(worker.stop(grace=60))
+    await asyncio.to_thread(own_server.start)
+    await stopping
+    assert (await queue.stats()).processed == 1
+    await queue.close()
+
+
 async def test_a_dead_process_is_taken_over_by_another_within_its_lease(
     redis_url: str, run: Run, events: list[Event], eventually: Eventually
 ) -> None:
