@@ -82,8 +82,7 @@ class MemoryDesk:
         return True
 
     def _in_flight(self, lane: str) -> list[Message]:
-        """Of a lane, by the name that it has now."""
-        return [held.message for held in self._held.values() if self._aliases.resolve(held.taken.lane.name) == lane]
+        return [held.message for held in self._held.values() if held.taken.home.name == lane]
 
     async def alias(self, bot: str, chat: str, other: str) -> None:
         self._merge(f"{bot}:{chat}", f"{bot}:{other}", self.clock())

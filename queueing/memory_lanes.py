@@ -29,7 +29,7 @@ class Lane:
 
     served: when it had its turn last. tries: of heads. ready: None: it is not.
     out:    how many are in flight: one or, where two lanes that had one each turned out to be the same, two.
-    mixed:  whether it became one with another since then.
+    mixed:  whether it became one with another since then. into: the lane that it is a part of by now.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Lane:
     ready: Place | None = None
     out: int = 0
     mixed: bool = False
+    into: "Lane | None" = None
 
     @property
     def waiting(self) -> int:
@@ -88,6 +89,7 @@ class Lane:
 
     def absorb(self, other: "Lane") -> None:
         """Takes over what another lane has, by acceptance. A head that was tried keeps its tries if it stays one."""
+        other.into = self
         self.out += other.out
         self.mixed = self.out > 0
         for priority, theirs in other.messages.items():

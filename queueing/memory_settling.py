@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from queueing.contract import Settlement
 from queueing.memory_desk import Held, MemoryDesk, expires_at
-from queueing.memory_lanes import Lane
 from queueing.message import MessageState
 from queueing.retry import Ack, Bury, Decision, Hold, Move, Release, Scope
 
@@ -68,25 +67,19 @@ class MemorySettling(MemoryDesk):
                 self._move(held, chat, error, now)
         return False
 
-    def _lane(self, held: Held) -> Lane:
-        """Where it belongs by now. One of which something is in flight is always there."""
-        lane = self._turns.get(self._aliases.resolve(held.taken.lane.name))
-        assert lane
-        return lane
-
     def _ack(self, held: Held, result: str | None, chat: str | None, now: float) -> None:
         self._processed += 1
         self._statuses.sent(held.message, result, self._wall())
         self._note_answer(held)
-        lane = self._lane(held)
-        self._turns.end(lane, held.message)
+        self._turns.end(held.taken)
         if chat is not None:
+            lane = held.taken.home
             self._merge(lane.name, f"{lane.bot}:{chat}", now)
 
     def _release(self, held: Held, release: Release, now: float) -> None:
-        lane, until, reason = self._lane(held), now + release.delay, release.reason
+        lane, until, reason = held.taken.home, now + release.delay, release.reason
         if reason is None:
-            self._turns.give_back(held.taken, lane)
+            self._turns.give_back(held.taken)
             self._statuses.mark(held.message, MessageState.PENDING)
             return
         match release.scope:
@@ -111,15 +104,15 @@ class MemorySettling(MemoryDesk):
         tries.history.append({"at": self._wall(), "reason": release.reason, "error": release.error})
         del tries.history[:-_HISTORY_KEPT]
         self._statuses.note_try(held.message, tries.attempts, release.error)
-        self._turns.give_back(held.taken, self._lane(held))
+        self._turns.give_back(held.taken)
 
     def _bury(self, held: Held, reason: str, error: str) -> None:
         self._dead.add(held.message, reason, error, held.taken.tries.history, self._wall())
-        self._turns.end(self._lane(held), held.message)
+        self._turns.end(held.taken)
 
     def _move(self, held: Held, chat: str, error: str, now: float) -> None:
         """Two chats that are said to have moved to each other would send it to and fro: that counts as an attempt."""
-        name, other = self._lane(held).name, f"{held.message.bot}:{chat}"
+        name, other = held.taken.home.name, f"{held.message.bot}:{chat}"
         to_and_fro = self._aliases.resolve(other) == name
         delay = MOVE_AGAIN if to_and_fro else 0.0
         self._merge(name, other, now)
@@ -127,7 +120,7 @@ class MemorySettling(MemoryDesk):
 
     def _is_outage(self, held: Held, now: float) -> bool:
         """Of a send that failed as in one."""
-        lane = self._lane(held)
+        lane = held.taken.home
         failed = self._outages.failed(lane.bot, lane.name, now)
         self._turns.look_again(lane.bot)  # the next probe may be due earlier than it was
         return failed
@@ -138,22 +131,21 @@ class MemorySettling(MemoryDesk):
 
     def _take_back(self, held: Held) -> None:
         """It did not leave: it costs nothing of any limit."""
-        lane = self._lane(held)
+        lane = held.taken.home
         self._gate.take_back(lane.name, lane.bot, held.taken.granted, paid=held.message.paid)
         self._turns.look_again(lane.bot)
 
     def _end_turn(self, held: Held, now: float) -> None:
         """The lane had its turn, and waits for the next."""
-        name = self._aliases.resolve(held.taken.lane.name)
-        if self._outages.end_probe(held.message.bot, name, now):
-            self._turns.look_again(held.message.bot)
-        if lane := self._turns.get(name):
-            lane.served = now
-            self._turns.look_at(lane, now)
+        lane = held.taken.home
+        if self._outages.end_probe(lane.bot, lane.name, now):
+            self._turns.look_again(lane.bot)
+        lane.served = now
+        self._turns.look_at(lane, now)
 
     def _undo(self, held: Held, now: float) -> None:
         """As if it had not been granted."""
         self._take_back(held)
-        self._turns.give_back(held.taken, self._lane(held))
+        self._turns.give_back(held.taken)
         self._statuses.mark(held.message, MessageState.PENDING)
         self._end_turn(held, now)

@@ -35,6 +35,14 @@ class Taken:
     tries: Tries
     granted: float
 
+    @property
+    def home(self) -> Lane:
+        """Where it belongs by now."""
+        lane = self.lane
+        while lane.into:
+            lane = lane.into
+        return lane
+
 
 @dataclass(slots=True)
 class Hand:
@@ -151,29 +159,29 @@ class Turns:
             lane = self._lanes[name] = Lane(name, served=now - FRESH)
         return lane
 
-    def end(self, lane: Lane, message: Message) -> None:
+    def end(self, taken: Taken) -> None:
         """What was in flight will not come back."""
-        lane.out -= 1
-        self.laned[message.priority] -= 1
+        taken.home.out -= 1
+        self.laned[taken.message.priority] -= 1
 
-    def give_back(self, taken: Taken, lane: Lane) -> None:
-        """What was in flight comes back. lane: where it belongs by now."""
+    def give_back(self, taken: Taken) -> None:
+        """What was in flight comes back."""
+        lane = taken.home
         lane.out -= 1
         put = lane.put_between if lane.mixed else lane.put_back
         put(taken.message, taken.tries)
 
-    def merge(self, name: str, into: str, now: float) -> Lane | None:
-        """Two lanes turned out to be one. → that one; None: there was nothing in the first."""
+    def merge(self, name: str, into: str, now: float) -> None:
+        """Two lanes turned out to be one."""
         old = self._lanes.pop(name, None)
         if old is None:
-            return None
+            return
         self._leave(old)
         lane = self._lane(into, now)
         self._leave(lane)
         lane.served = min(lane.served, old.served)
         lane.absorb(old)
         self.place(lane, now)
-        return lane
 
     def look_at(self, lane: Lane, now: float) -> None:
         """What held it up may have ended."""

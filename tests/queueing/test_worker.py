@@ -108,7 +108,7 @@ async def put_unheard(queue: Queue, message: Message) -> None:
         await queue._patient.rpush("{telegram_messages}:handoff", encode(message))
     else:
         assert isinstance(queue, MemoryQueue)
-        queue._doors._front.put_nowait(message)
+        queue._doors.put(message)
 
 
 async def test_rule_16_an_idle_process_looks_at_least_every_250_ms(
