@@ -1,13 +1,15 @@
 """The state machine's other half: the operator's verbs, what can be seen of a message, and the end, at which everything
 that was accepted must be accounted for."""
 
+import sys
+
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from queueing.contract import Settlement
 from queueing.retry import Ack
-from tests.queueing.machine import PICK, SCOPES, QueueMachine
+from tests.queueing.machine import PICK, SCOPES, TRACKED, QueueMachine
 from tests.queueing.model import Entry
 from tests.queueing.virtual import World
 
@@ -24,24 +26,26 @@ class WholeMachine(QueueMachine):
     # --- the operator's verbs
 
     @HAS_DESK
+    @precondition(lambda self: not self.model.hand)
     @rule(scope=st.sampled_from(SCOPES))
     def pause(self, scope: str) -> None:
         self.world.run(self.desk.pause(*_scope(scope), reason="a test"))
         self.model.hand.add(scope)
 
     @HAS_DESK
+    @precondition(lambda self: self.model.hand)
     @rule(scope=st.sampled_from(SCOPES))
     def resume(self, scope: str) -> None:
         self.world.run(self.desk.resume(*_scope(scope)))
         self.model.hand.discard(scope)
 
     @HAS_DESK
-    @precondition(lambda self: any(entry.message.track for entry in self.model.entries.values()))
+    @TRACKED
     @rule(pick=PICK)
     def cancel(self, pick: int) -> None:
         entry = self._pick(pick)
         told = self.world.run(self.desk.cancel(entry.message.id))
-        if entry.state in WAITS and (told != "expired" or entry.expires > self.now):
+        if entry.state in WAITS and (told != "expired" or not self._has_expired(entry)):
             assert told == "cancelled", f"cancel: {entry} is {told}"
             self.model.finish(entry, "cancelled")
         else:
@@ -86,7 +90,7 @@ class WholeMachine(QueueMachine):
 
     # --- what can be seen
 
-    @precondition(lambda self: any(entry.message.track for entry in self.model.entries.values()))
+    @TRACKED
     @rule(pick=PICK)
     def look(self, pick: int) -> None:
         entry = self._pick(pick)
@@ -99,13 +103,15 @@ class WholeMachine(QueueMachine):
         status = self.world.run(self.processes[0].queue.status(entry.message.id))
         assert status, f"status: {entry} has none"
         self._check_state(entry, status.state)
-        if entry.tried and entry.state in ("lane", "held") and entry.expires > self.now:
+        if entry.tried and entry.state in ("lane", "held") and status.state != "expired":
             assert status.attempts == entry.attempts, f"attempts: {entry} has {entry.attempts}"
 
     def _check_state(self, entry: Entry, told: str | None) -> None:
-        expected = {"held": "sending", "gone": "dead"}.get(entry.state, entry.state)
-        if entry.state in WAITS:
-            expected = "expired" if told == "expired" and entry.expires <= self.now else entry.status
+        expected = entry.status if entry.state in ("dead", "gone", *WAITS) else entry.state
+        if entry.state == "held":
+            expected = "sending"
+        if entry.state in WAITS and told == "expired" and self._has_expired(entry):
+            expected = told
         assert told == expected, f"status: {entry} should be {expected}, and is {told}"
 
     def _ask_why(self, entry: Entry) -> None:
@@ -113,10 +119,15 @@ class WholeMachine(QueueMachine):
         if entry.state not in WAITS:
             assert waiting is None, f"why: {entry} waits for {waiting}"
         elif waiting is None:
-            assert entry.expires <= self.now, f"why: {entry} is said not to wait"
-        else:
+            assert self._has_expired(entry), f"why: {entry} is said not to wait"
+        elif not self._has_expired(entry):
             assert self.model.justifies(entry, waiting.reason, self.now), f"why: {entry} waits for {waiting}"
-            assert waiting.until is None or waiting.until * 1000 > self.now, f"why: until a time that passed: {waiting}"
+            assert waiting.until is None or waiting.until > self.world.clock.time(), (
+                f"why: until a time that passed: {waiting}"
+            )
+
+    def _has_expired(self, entry: Entry) -> bool:
+        return self.model.has_expired(entry, self.now)
 
     def _check_stats(self) -> None:
         stats = self.world.run(self.processes[0].queue.stats())
@@ -126,13 +137,13 @@ class WholeMachine(QueueMachine):
         assert stats.processed == model.sent, "stats: processed"
         # What was cancelled or has expired is taken away when it becomes the head.
         most = model.count("cancelled", "held", *WAITS)
-        least = model.count("held") + sum(entry.expires > self.now for entry in model.of(*WAITS))
+        least = model.count("held") + sum(not self._has_expired(entry) for entry in model.of(*WAITS))
         assert least <= stats.depth <= most, f"stats: {stats.depth} messages instead of {least} to {most}"
 
     # --- the end
 
     def teardown(self) -> None:
-        if hasattr(self, "model"):
+        if sys.exc_info()[0] is None:  # else something failed before
             self._drain_to_the_end()
             self._account_for_everything()
             self.model.check_windows()
@@ -166,7 +177,7 @@ class WholeMachine(QueueMachine):
     def _account_for_everything(self) -> None:
         """Nothing is lost: each message is in exactly one state at the end."""
         for entry in self.model.of(*WAITS, "held"):
-            assert entry.expires <= self.now, f"nothing lost: {entry} was never sent"
+            assert self._has_expired(entry), f"nothing lost: {entry} was never sent"
             self.model.finish(entry, "expired")
         for entry in self.model.entries.values():
             if entry.message.track:
@@ -176,7 +187,7 @@ class WholeMachine(QueueMachine):
         assert self.world.run(self.processes[0].queue.stats()).depth == 0, "nothing lost: something is left over"
 
 
-def run_machine(world: World, *, examples: int, steps: int = 30, shrink: bool = True) -> None:
+def run_machine(world: World, *, examples: int, steps: int = 40, shrink: bool = True) -> None:
     """Plays so many examples. They are the same each time, so that a failure replays."""
     machine = type("Machine", (WholeMachine,), {"world": world})
     phases = [Phase.explicit, Phase.generate, *([Phase.shrink] if shrink else [])]

@@ -5,14 +5,15 @@ reads a key of the test instead. Keys that expire do so by the server's own cloc
 forward, what is left to each of them is shortened by as much.
 """
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 
 from queueing import scripts
@@ -43,19 +44,21 @@ end
 
 
 class Clock:
-    """The test's time, in place of the module `time`. now: ms since 1970."""
+    """The test's time, in place of the module `time`. now: ms since 1970; ahead: ms by which the clock that people can
+    set is ahead of it."""
 
     def __init__(self) -> None:
         self.now = BEGIN
+        self.ahead = 0
 
     def time(self) -> float:
-        return self.now / 1000
+        return (self.now + self.ahead) / 1000
 
     def monotonic(self) -> float:
         return (self.now - BEGIN) / 1000
 
     def time_ns(self) -> int:
-        return self.now * 1_000_000
+        return (self.now + self.ahead) * 1_000_000
 
     def clock_gettime(self, _: int) -> float:
         return self.monotonic()
@@ -65,6 +68,7 @@ def stop_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Gives every module of the queue, and every script, the test's clock."""
     clock, read = Clock(), scripts._read
 
+    @cache
     def read_on_our_clock(name: str) -> str:
         return read(name).replace(_SERVER_CLOCK, _TEST_CLOCK)
 
@@ -134,14 +138,14 @@ class World:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
 
     def run(self, what: Awaitable[T]) -> T:
         return self._loop.run_until_complete(what)
 
     def begin(self) -> None:
         """An empty queue, at the beginning of time."""
-        self.clock.now = BEGIN
+        self.clock.now, self.clock.ahead = BEGIN, 0
 
     def new_process(self, limits: RateLimits) -> Queue:
         queue = MemoryQueue(limits=limits, clock=self.clock.monotonic)
@@ -201,7 +205,12 @@ class RedisWorld(World):
 
     def advance(self, ms: int) -> None:
         super().advance(ms)
-        self.run(self._set_clock(args=[self.clock.now, ms]))
+        self.set_clock(0, passed=ms)
+
+    def set_clock(self, by: int, *, passed: int = 0) -> None:
+        """Sets the server's clock. passed: ms that are over for every key that expires."""
+        self.clock.ahead += by
+        self.run(self._set_clock(args=[self.clock.now + self.clock.ahead, passed]))
 
     def close(self) -> None:
         self.run(Redis.aclose(self._client))
