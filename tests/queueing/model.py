@@ -319,6 +319,15 @@ class Model:
         behind = first < len(lane) and (lane[first].state == "held" or lane[first].tried)
         lane.insert(first + behind, entry)
 
+    def set_clock(self, by: int) -> None:
+        """What the server keeps for a time, only to judge what comes next, it forgets earlier or later: nothing is held up
+        or let through by it that was not before."""
+        self.ahead += by
+        for outage in self.outages.values():
+            outage.last -= by
+        if by > 0:
+            self.floods.clear()
+
     # --- what can be seen
 
     def of(self, *states: str) -> list[Entry]:

@@ -1,8 +1,7 @@
 """Queues in a time of the test's own: hours pass in milliseconds, and a failure replays.
 
 On Redis everything is real, the server and the Lua, but for one expression: where a script reads the server's clock it
-reads a key of the test instead. Keys that expire do so by the server's own clock; whenever the test's clock is set
-forward, what is left to each of them is shortened by as much.
+reads a key of the test instead. Keys that expire do so by that clock, too.
 """
 
 import sys
@@ -34,11 +33,20 @@ LEASE = 15.0
 _SERVER_CLOCK = "redis.call('TIME')"
 _TEST_CLOCK = "redis.call('HMGET', 'test:clock', 's', 'us')"
 
+# Sets the clock, and lets what every key has left be shorter by what passed. In between a key is parked: it has so much
+# more that no time of the real clock matters. What a script gave it since shows by its being less than that.
 _SET_CLOCK = """
 redis.call('HSET', 'test:clock', 's', math.floor(ARGV[1] / 1000), 'us', ARGV[1] % 1000 * 1000)
-for _, key in ipairs(tonumber(ARGV[2]) > 0 and redis.call('KEYS', '{*') or {}) do
+local PARKED, real = 1e12, redis.call('TIME')
+real = real[1] * 1000 + math.floor(real[2] / 1000)
+local elapsed = real - (redis.call('HGET', 'test:clock', 'real') or real)
+redis.call('HSET', 'test:clock', 'real', real)
+for _, key in ipairs(redis.call('KEYS', '{*')) do
   local left = redis.call('PTTL', key)
-  if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[2]) end
+  if left >= 0 then
+    left = left + elapsed - (left > PARKED / 2 and PARKED or 0) - ARGV[2]
+    redis.call('PEXPIRE', key, left > 0 and string.format('%.0f', left + PARKED) or 0)
+  end
 end
 """
 
@@ -205,12 +213,15 @@ class RedisWorld(World):
 
     def advance(self, ms: int) -> None:
         super().advance(ms)
-        self.set_clock(0, passed=ms)
+        self._let_pass(ms)
 
-    def set_clock(self, by: int, *, passed: int = 0) -> None:
-        """Sets the server's clock. passed: ms that are over for every key that expires."""
+    def set_clock(self, by: int) -> None:
+        """As somebody does who sets the server's clock: what expires does so by it."""
         self.clock.ahead += by
-        self.run(self._set_clock(args=[self.clock.now + self.clock.ahead, passed]))
+        self._let_pass(by)
+
+    def _let_pass(self, ms: int) -> None:
+        self.run(self._set_clock(args=[self.clock.now + self.clock.ahead, ms]))
 
     def close(self) -> None:
         self.run(Redis.aclose(self._client))
