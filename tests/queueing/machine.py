@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from queueing.contract import Claim, Desk, Lease, Queue, Settlement
+from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.errors import QueueUnavailable
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message, Priority, Uncertain
 from queueing.retry import Ack, Bury, Decision, Hold, Release, Scope
 from tests.queueing.model import HEARTBEAT, LEASE, PRIORITIES, Entry, Grant, Model
-from tests.queueing.virtual import RedisWorld, World
+from tests.queueing.virtual import World
 
 LIMITS = [
     RateLimits(),
@@ -71,12 +71,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.heard: dict[int, int] = {}
         self.known_call: dict[int, int] = {}
         self.processes = [self._new_process() for _ in range(self.world.processes)]
-        self.desk = self.processes[0].queue if isinstance(self.processes[0].queue, Desk) else None
         for bot in BOTS:
             self.enqueue_to_all(bot=bot, priority=priority, track=True)
             self.enqueue_to_all(bot=bot, priority=Priority.NORMAL, track=False)
         for process, want in zip(self.processes, wants, strict=False):
             self._claim(process, want % 4, [], [])
+
+    @property
+    def queue(self) -> Queue:
+        return self.processes[0].queue
 
     def _new_process(self) -> Process:
         return Process(self.world.new_process(self.model.limits), self._next())
@@ -96,14 +99,12 @@ class QueueMachine(RuleBasedStateMachine):
         count=st.integers(1, 3),
     )
     def enqueue(self, bot: str, chat: str, priority: Priority, track: bool, kind: str, count: int) -> None:
-        special: dict[str, object] = {}
-        if self.desk:
-            special = {
-                "ttl": {"ttl": 4.0},
-                "later": {"send_at": self.world.clock.time() + 2.5},
-                "key": {"dedup_key": chat},
-                "hold": {"uncertain": Uncertain.HOLD},
-            }.get(kind, {})
+        special: dict[str, object] = {
+            "ttl": {"ttl": 4.0},
+            "later": {"send_at": self.world.clock.time() + 2.5},
+            "key": {"dedup_key": chat},
+            "hold": {"uncertain": Uncertain.HOLD},
+        }.get(kind, {})
         messages = [
             Message(bot=bot, chat=chat, body={}, id=f"m{self._next()}", priority=priority, track=track, **special)  # type: ignore[arg-type]
             for _ in range(count)
@@ -129,7 +130,7 @@ class QueueMachine(RuleBasedStateMachine):
         return self.numbers
 
     def _accept(self, messages: Sequence[Message]) -> None:
-        self.world.run(self.processes[0].queue.enqueue(messages))
+        self.world.run(self.queue.enqueue(messages))
         for message in messages:
             self.model.enqueue(message, self.now)
 
@@ -150,7 +151,7 @@ class QueueMachine(RuleBasedStateMachine):
         taker = self._process(process)
         decided = zip(taker.leases, outcomes, strict=False)
         settlements = [
-            self._settlement(lease, decision, late) for lease, name in decided if (decision := self._decision(name))
+            self._settlement(lease, decision, late) for lease, name in decided if (decision := OUTCOMES[name])
         ]
         done = {settlement.lease.token for settlement in settlements}
         held = [lease for lease in taker.leases if lease.token not in done]
@@ -169,10 +170,6 @@ class QueueMachine(RuleBasedStateMachine):
             self._settlement(lease, decision, False) for lease in taker.leases if (decision := OUTCOMES[outcome])
         ]
         self._claim(taker, want, settlements, [])
-
-    def _decision(self, outcome: str) -> Decision | None:
-        decision = OUTCOMES[outcome]
-        return None if isinstance(decision, Hold) and not self.desk else decision
 
     def _process(self, process: int) -> Process:
         return self.processes[process % len(self.processes)]
@@ -196,7 +193,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(process=st.integers(0, 1), pick=PICK, outcome=st.sampled_from([name for name in OUTCOMES if name != KEEP]))
     def settle_again(self, process: int, pick: int, outcome: str) -> None:
         """What was settled before, or taken over: its token is stale, and changes nothing."""
-        taker, decision = self._process(process), self._decision(outcome)
+        taker, decision = self._process(process), OUTCOMES[outcome]
         if taker.old and decision:
             stale = Settlement(taker.old[pick % len(taker.old)].lease, decision)
             self._claim(taker, 1, [stale], taker.leases)
@@ -323,7 +320,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _note_poison(self, count: int) -> None:
         if count:
-            letters = self.world.run(self.processes[0].queue.dead_letters())
+            letters = self.world.run(self.queue.dead_letters())
             fresh = [entry for entry in self.model.of("lane") if entry.message.id in {letter.id for letter in letters}]
             assert len(fresh) == count, "poison: not all of it is a dead letter"
             for entry in fresh:
@@ -385,12 +382,11 @@ class QueueMachine(RuleBasedStateMachine):
     def advance(self, ms: int) -> None:
         self.world.advance(ms)
 
-    @precondition(lambda self: isinstance(self.world, RedisWorld) and any(process.calls for process in self.processes))
+    @precondition(lambda self: any(process.calls for process in self.processes))
     @rule(by=st.sampled_from([-60_000, -5_000, 5_000, 60_000]))
     def set_clock(self, by: int) -> None:
         """Somebody sets the server's clock; the next to call is a process that called before. Forward by no more than a
         minute in all: the keys of the logs would expire."""
-        assert isinstance(self.world, RedisWorld)
         if self.forward + by > 60_000:
             return
         self.forward += max(0, by)
@@ -399,5 +395,5 @@ class QueueMachine(RuleBasedStateMachine):
         for entry in self.model.entries.values():
             self.model.has_expired(entry, self.now)
         self.world.set_clock(by)
-        self.model.set_clock(by)
+        self.model.set_clock(by, keys=self.world.processes > 1)
         self._claim(caller, 0, [], caller.leases)

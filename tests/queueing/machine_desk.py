@@ -14,7 +14,6 @@ from tests.queueing.model import Entry
 from tests.queueing.virtual import World
 
 WAITS = ("door", "later", "lane")
-HAS_DESK = precondition(lambda self: self.desk is not None)
 
 
 def _scope(scope: str) -> tuple[str | None, str | None]:
@@ -25,62 +24,56 @@ def _scope(scope: str) -> tuple[str | None, str | None]:
 class WholeMachine(QueueMachine):
     # --- the operator's verbs
 
-    @HAS_DESK
     @precondition(lambda self: not self.model.hand)
     @rule(scope=st.sampled_from(SCOPES))
     def pause(self, scope: str) -> None:
-        self.world.run(self.desk.pause(*_scope(scope), reason="a test"))
+        self.world.run(self.queue.pause(*_scope(scope), reason="a test"))
         self.model.hand.add(scope)
 
-    @HAS_DESK
     @precondition(lambda self: self.model.hand)
     @rule(scope=st.sampled_from(SCOPES))
     def resume(self, scope: str) -> None:
-        self.world.run(self.desk.resume(*_scope(scope)))
+        self.world.run(self.queue.resume(*_scope(scope)))
         self.model.hand.discard(scope)
 
-    @HAS_DESK
     @TRACKED
     @rule(pick=PICK)
     def cancel(self, pick: int) -> None:
         entry = self._pick(pick)
-        told = self.world.run(self.desk.cancel(entry.message.id))
+        told = self.world.run(self.queue.cancel(entry.message.id))
         if entry.state in WAITS and (told != "expired" or not self._has_expired(entry)):
             assert told == "cancelled", f"cancel: {entry} is {told}"
             self.model.finish(entry, "cancelled")
         else:
             self._check_state(entry, told)
 
-    @HAS_DESK
     @precondition(lambda self: self.model.of("dead"))
     @rule(picks=st.lists(PICK, min_size=1, max_size=3), head=st.booleans())
     def redrive(self, picks: list[int], head: bool) -> None:
         chosen = self._dead(picks)
-        done = self.world.run(self.desk.redrive([entry.message.id for entry in chosen], head=head))
+        done = self.world.run(self.queue.redrive([entry.message.id for entry in chosen], head=head))
         assert done == len(chosen), "redrive: not all of them were there"
         self.model.events += 1
         for entry in reversed(chosen) if head else chosen:
             self.model.redrive(entry, self.now, head=head)
 
-    @HAS_DESK
     @precondition(lambda self: self.model.of("dead"))
     @rule(head=st.booleans())
     def redrive_all(self, head: bool) -> None:
         count = self.model.count("dead")
-        letters = self.world.run(self.desk.dead_page(1000)).letters[::-1]
-        assert self.world.run(self.desk.redrive_all(head=head)) == count == len(letters), "redrive: not all"
+        letters = self.world.run(self.queue.dead_page(1000)).letters[::-1]
+        assert self.world.run(self.queue.redrive_all(head=head)) == count == len(letters), "redrive: not all"
         self.model.events += 1
         for letter in reversed(letters) if head else letters:
             self.model.redrive(self.model.entries[letter.id], self.now, head=head)
 
-    @HAS_DESK
     @precondition(lambda self: self.model.of("dead"))
     @rule(picks=st.lists(PICK, min_size=1, max_size=2))
     def drop(self, picks: list[int]) -> None:
         chosen = self._dead(picks)
         ids = [entry.message.id for entry in chosen]
-        assert self.world.run(self.desk.drop(ids)) == len(ids), "drop: not all of them were there"
-        assert self.world.run(self.desk.drop(ids)) == 0, "drop: what is gone was there"
+        assert self.world.run(self.queue.drop(ids)) == len(ids), "drop: not all of them were there"
+        assert self.world.run(self.queue.drop(ids)) == 0, "drop: what is gone was there"
         for entry in chosen:
             entry.state = "gone"
 
@@ -95,12 +88,11 @@ class WholeMachine(QueueMachine):
     def look(self, pick: int) -> None:
         entry = self._pick(pick)
         self._look_at(entry)
-        if self.desk:
-            self._ask_why(entry)
+        self._ask_why(entry)
         self._check_stats()
 
     def _look_at(self, entry: Entry) -> None:
-        status = self.world.run(self.processes[0].queue.status(entry.message.id))
+        status = self.world.run(self.queue.status(entry.message.id))
         assert status, f"status: {entry} has none"
         self._check_state(entry, status.state)
         if entry.tried and entry.state in ("lane", "held") and status.state != "expired":
@@ -115,7 +107,7 @@ class WholeMachine(QueueMachine):
         assert told == expected, f"status: {entry} should be {expected}, and is {told}"
 
     def _ask_why(self, entry: Entry) -> None:
-        waiting = self.world.run(self.desk.why(entry.message.id))
+        waiting = self.world.run(self.queue.why(entry.message.id))
         if entry.state not in WAITS:
             assert waiting is None, f"why: {entry} waits for {waiting}"
         elif waiting is None:
@@ -130,7 +122,7 @@ class WholeMachine(QueueMachine):
         return self.model.has_expired(entry, self.now)
 
     def _check_stats(self) -> None:
-        stats = self.world.run(self.processes[0].queue.stats())
+        stats = self.world.run(self.queue.stats())
         model = self.model
         assert stats.inflight == len(model.held), "stats: in flight"
         assert stats.dead == model.count("dead"), "stats: dead"
@@ -182,9 +174,9 @@ class WholeMachine(QueueMachine):
         for entry in self.model.entries.values():
             if entry.message.track:
                 self._look_at(entry)
-        dead = {letter.id for letter in self.world.run(self.processes[0].queue.dead_letters(1000))}
+        dead = {letter.id for letter in self.world.run(self.queue.dead_letters(1000))}
         assert dead == {entry.message.id for entry in self.model.of("dead")}, "nothing lost: dead letters"
-        assert self.world.run(self.processes[0].queue.stats()).depth == 0, "nothing lost: something is left over"
+        assert self.world.run(self.queue.stats()).depth == 0, "nothing lost: something is left over"
 
 
 def run_machine(world: World, *, examples: int, steps: int = 40, shrink: bool = True) -> None:

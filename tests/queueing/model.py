@@ -319,10 +319,11 @@ class Model:
         behind = first < len(lane) and (lane[first].state == "held" or lane[first].tried)
         lane.insert(first + behind, entry)
 
-    def set_clock(self, by: int) -> None:
-        """What the server keeps for a time, only to judge what comes next, it forgets earlier or later: nothing is held up
-        or let through by it that was not before."""
+    def set_clock(self, by: int, *, keys: bool) -> None:
+        """keys: what is kept for a while, to judge by it what comes next, is in keys that expire by this clock."""
         self.ahead += by
+        if not keys:
+            return
         for outage in self.outages.values():
             outage.last -= by
         if by > 0:

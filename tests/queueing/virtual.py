@@ -156,7 +156,7 @@ class World:
         self.clock.now, self.clock.ahead = BEGIN, 0
 
     def new_process(self, limits: RateLimits) -> Queue:
-        queue = MemoryQueue(limits=limits, clock=self.clock.monotonic)
+        queue = MemoryQueue(limits=limits, clock=self.clock.monotonic, wall=self.clock.time)
         self.run(queue.start())
         return queue
 
@@ -170,6 +170,10 @@ class World:
 
     def advance(self, ms: int) -> None:
         self.clock.now += ms
+
+    def set_clock(self, by: int) -> None:
+        """As somebody does who sets the machine's clock."""
+        self.clock.ahead += by
 
     def close(self) -> None:
         self._loop.close()
@@ -216,8 +220,8 @@ class RedisWorld(World):
         self._let_pass(ms)
 
     def set_clock(self, by: int) -> None:
-        """As somebody does who sets the server's clock: what expires does so by it."""
-        self.clock.ahead += by
+        """Keys expire by the clock that is set."""
+        super().set_clock(by)
         self._let_pass(by)
 
     def _let_pass(self, ms: int) -> None:
