@@ -228,5 +228,6 @@ class RedisWorld(World):
         self.run(self._set_clock(args=[self.clock.now + self.clock.ahead, ms]))
 
     def close(self) -> None:
+        self.run(self._client.delete("test:clock"))
         self.run(Redis.aclose(self._client))
         super().close()
