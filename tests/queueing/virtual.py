@@ -34,7 +34,8 @@ _SERVER_CLOCK = "redis.call('TIME')"
 _TEST_CLOCK = "redis.call('HMGET', 'test:clock', 's', 'us')"
 
 # Sets the clock, and lets what every key has left be shorter by what passed. In between a key is parked: it has so much
-# more that no time of the real clock matters. What a script gave it since shows by its being less than that.
+# more that no time of the real clock matters. What a script gave it since shows by its being less than that: for a log
+# no less than is left and no more than it would be without the real time that passed, for others whole seconds.
 _SET_CLOCK = """
 redis.call('HSET', 'test:clock', 's', math.floor(ARGV[1] / 1000), 'us', ARGV[1] % 1000 * 1000)
 local PARKED, real = 1e12, redis.call('TIME')
@@ -44,7 +45,12 @@ redis.call('HSET', 'test:clock', 'real', real)
 for _, key in ipairs(redis.call('KEYS', '{*')) do
   local left = redis.call('PTTL', key)
   if left >= 0 then
-    left = left + elapsed - (left > PARKED / 2 and PARKED or 0) - ARGV[2]
+    if left > PARKED / 2 then
+      left = left + elapsed - PARKED
+    else
+      left = string.find(key, ':log:', 1, true) and left + elapsed or math.ceil(left / 1000) * 1000
+    end
+    left = left - ARGV[2]
     redis.call('PEXPIRE', key, left > 0 and string.format('%.0f', left + PARKED) or 0)
   end
 end
