@@ -29,7 +29,7 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:outages          | hash   | bot → "level next-probe"; "BOT probe" → the lane that probes           | no        |
 | {Q}:held:PROCESS     | hash   | lane → "token call P granted" of each lease, with p if it is paid;     | no        |
 |                      |        | #call, #about, #sent, #clock; #alone: the lane that it has, or is to   |           |
-|                      |        | have, all by itself                                                    |           |
+|                      |        | have, all by itself; #told: what the last call refused and buried      |           |
 | {Q}:processes        | zset   | incarnations, by the time at which they are presumed dead              | no        |
 | {Q}:idle             | set    | incarnations that wait for work                                        | no        |
 | {Q}:tries            | hash   | "P BOT:CHAT" → what was tried with the head so far                     | no        |
@@ -42,7 +42,7 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:clock            | hash   | skew, seen, wall: how queue time goes on when the clock is set         | no        |
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
 | {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |
-| {Q}:op:ID            | string | an enqueue, redrive, drop or trim that was done: again it does nothing | yes: 60 s |
+| {Q}:op:ID            | string | a verb (enqueue, redrive, drop, trim, pause, resume) that was done     | yes: 60 s |
 
 All times are milliseconds of the server's clock; those that end something are in queue time, which its jumps do not
 move (lua/clock.lua). Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the

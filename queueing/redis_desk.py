@@ -105,10 +105,10 @@ class RedisDesk:
         return int(await self._run(self._trim, DEAD_MOST, DEAD_DAYS * 86_400_000, 10 * _BATCH, secrets.token_hex(12)))
 
     async def pause(self, bot: str | None = None, chat: str | None = None, reason: str = "") -> None:
-        await self._run(self._pause, _scope(bot, chat), " ".join(reason.split()))
+        await self._run(self._pause, _scope(bot, chat), " ".join(reason.split()), secrets.token_hex(12))
 
     async def resume(self, bot: str | None = None, chat: str | None = None) -> None:
-        await self._run(self._resume, _scope(bot, chat))
+        await self._run(self._resume, _scope(bot, chat), secrets.token_hex(12))
 
     async def paused(self, limit: int = 1000) -> Sequence[Pause]:
         found: list[Pause] = []

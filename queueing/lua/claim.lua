@@ -145,6 +145,7 @@ if call == last_call then
   for lane, lease in pairs(leases) do
     if lease.call == call then grants[#grants + 1] = granted(lane, lease.priority, lease.token) end
   end
+  if about_us['#told'] then stale, lost, buried, kept = unpack(cjson.decode(about_us['#told'])) end
 else
   redis.call('HSET', HELD, '#call', call, '#about', about, '#clock', clock_mark(ARGV[11]))
   stale = settle(13 + held_count)
@@ -155,6 +156,12 @@ else
   grants, again = grant_up_to(want)
   pass_the_bell(grants)
   write_counts()
+  -- For the same call again: who did not hear what became of a settlement would take it for done.
+  if #stale + #lost + #buried + #kept > 0 then
+    redis.call('HSET', HELD, '#told', cjson.encode({ stale, lost, buried, kept }))
+  elseif about_us['#told'] then
+    redis.call('HDEL', HELD, '#told')
+  end
 end
 
 return { grants, stale, lost, buried, (again or merge_again) and 0 or next_due(), at_the_doors(), kept, jumped,

@@ -11,12 +11,13 @@ local function jump_of(held_key_, process_clock)
   if wall - last <= JUMP_MS then return 0 end
   local then_, was = string.match(redis.call('HGET', held_key_, '#clock') or '', '^(%d+) (%d+)$')
   if not then_ then return 0 end
-  local jump = (wall - was) - (process_clock - then_)
+  local jump = (wall + skew - was) - (process_clock - then_)
   return jump > JUMP_MS and jump or 0
 end
 
--- What a process keeps of its clock with each call: it and the server's, ms.
-local function clock_mark(process_clock) return string.format('%.0f %.0f', process_clock, wall) end
+-- What a process keeps of its clock with each call: it and the server's without its jumps, ms. So a jump that another
+-- process noticed since is none any more.
+local function clock_mark(process_clock) return string.format('%.0f %.0f', process_clock, wall + skew) end
 
 -- process_clock: ms on a clock of the process that no one sets. → ms by which the server's clock jumped
 local function keep_time(held_key_, process_clock)

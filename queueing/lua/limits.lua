@@ -55,7 +55,8 @@ local function write_log(scope, limit, token)
   local key = log_key(scope)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now - limit.period)
   redis.call('ZADD', key, now + WRITE_WITHIN_MS, token)
-  redis.call('PEXPIRE', key, math.ceil(limit.period) + WRITE_WITHIN_MS)
+  -- A minute longer than it matters: keys expire by the server's clock, and early if that is set forward.
+  redis.call('PEXPIRE', key, math.ceil(limit.period) + WRITE_WITHIN_MS + 60000)
 end
 
 -- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,

@@ -2,9 +2,11 @@
 -- resume: ends what `pause` began. A flood wait of the same scope goes on.
 --
 -- KEYS  1 front door
--- ARGV  1 scope: "bot", "bot:chat" or *
+-- ARGV  1 scope: "bot", "bot:chat" or *   2 operation id
 -- include: keys, aliases, limits, bell
 
+-- One that was held up on its way must not undo what somebody did since.
+if not redis.call('SET', operation_key(ARGV[2]), '', 'NX', 'EX', 60) then return end
 local scope = canonical(ARGV[1])
 redis.call('HDEL', PAUSED, 'hand ' .. scope)
 -- Whatever waited for this is looked at again; where something else is in the way, it finds that then.

@@ -22,10 +22,13 @@ local function messages_of(lane)
   return messages
 end
 
--- → messages in the lanes of a sorted set, as far as the sample tells
-local function messages_in(key)
+-- → messages in the lanes of a sorted set, as far as the sample tells; but for those that are counted elsewhere
+local function messages_in(key, elsewhere)
   local lanes, messages = redis.call('ZRANGE', key, 0, sample - 1), 0
-  for _, lane in ipairs(lanes) do messages = messages + messages_of(lane) end
+  for _, lane in ipairs(lanes) do
+    local here = messages_of(lane)
+    if not elsewhere or not elsewhere(lane) then messages = messages + here end
+  end
   local all = #lanes < sample and #lanes or redis.call('ZCARD', key)
   return #lanes == 0 and 0 or math.floor(messages * all / #lanes)
 end
@@ -36,7 +39,14 @@ local function ready_of(account)
   return messages
 end
 
-local waiting = messages_in(DUE)
+-- Ready for one priority while a retry of a higher one is due later: then it is in DUE as well, and counted as ready.
+local function is_ready(lane)
+  for _, priority in ipairs(PRIORITIES) do
+    if redis.call('ZSCORE', ready_key(priority, bot_of_lane(lane)), lane) then return true end
+  end
+end
+
+local waiting = messages_in(DUE, is_ready)
 -- A bot that is over its limit or paused makes all its lanes wait.
 for _, account in ipairs(redis.call('ZRANGE', BOTS_DUE, 0, sample - 1)) do waiting = waiting + ready_of(account) end
 for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, sample - 1)) do ready_of(account) end

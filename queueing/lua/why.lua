@@ -13,7 +13,11 @@ local state, bot, chat, send_at = unpack(redis.call('HMGET', status_key(id), 'st
 if state ~= 'pending' and state ~= 'retrying' and state ~= 'sending' then return nil end
 local lanes = lanes_of_chat(bot .. ':' .. chat)
 local lane, account, held = lanes[1], bot, nil
-for _, one in ipairs(lanes) do held = held or in_flight(one) end
+for _, one in ipairs(lanes) do
+  local here = in_flight(one)
+  if here and head(here, one).id == id then return nil end
+  held = held or here
+end
 
 local MOST, MOST_BYTES, STEP = 1000, 4 * 1024 * 1024, 50
 local ahead, bytes = 0, 0
@@ -93,10 +97,7 @@ end
 local priority = find_in_lane()
 if priority then
   local more = is_over()
-  if not more and ahead == 0 and held then
-    if held == priority then return nil end
-    ahead = 1 -- of a lower priority, and already on its way
-  end
+  if not more and ahead == 0 and held then ahead = 1 end -- of a lower priority, and already on its way
   local reason, till = obstacle(priority)
   return answer(reason, till, more)
 end

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from queueing.contract import Claim, Desk, Lease, Queue, Settlement
+from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.errors import QueueUnavailable
 from queueing.limits import Rate, RateLimits
-from queueing.message import Message, Priority
-from queueing.retry import Ack, Bury, Decision, Release, Scope
+from queueing.message import Message, Priority, Uncertain
+from queueing.retry import Ack, Bury, Decision, Hold, Release, Scope
 from tests.queueing.model import HEARTBEAT, LEASE, PRIORITIES, Entry, Grant, Model
 from tests.queueing.virtual import World
 
@@ -34,9 +34,16 @@ OUTCOMES: dict[str, Decision | None] = {
     "receiver": Release(1, "network", "502", counts=True, scope=Scope.RECEIVER),
     "blocked": Bury("blocked", "by the user"),
     "attempts": Bury("attempts", "502 (after 5 attempts)", scope=Scope.RECEIVER),
+    "hold": Hold("no answer"),
+    "hold, receiver": Hold("no answer", Scope.RECEIVER),
     "unsent": Release(),
 }
-PICK = st.integers(0, 1000)
+PICK = st.integers(0, 20)
+KINDS = ["plain", "plain", "plain", "ttl", "later", "key", "hold"]
+
+TRACKED = precondition(lambda self: any(entry.message.track for entry in self.model.entries.values()))
+SEVERAL = precondition(lambda self: len(self.processes) > 1)
+BUSY = precondition(lambda self: any(process.leases for process in self.processes))
 
 
 @dataclass
@@ -54,19 +61,28 @@ class Process:
 class QueueMachine(RuleBasedStateMachine):
     world: World
 
-    @initialize(limits=st.sampled_from(LIMITS))
-    def begin(self, limits: RateLimits) -> None:
+    @initialize(limits=st.sampled_from(LIMITS), priority=st.sampled_from(PRIORITIES), wants=st.tuples(PICK, PICK))
+    def begin(self, limits: RateLimits, priority: Priority, wants: tuple[int, int]) -> None:
+        """Two messages for each chat, of which some are taken: an empty queue is soon told."""
         self.world.begin()
         self.model = Model(limits, slack=self.world.slack)
         self.numbers = 0
+        self.forward = 0
         self.heard: dict[int, int] = {}
         self.known_call: dict[int, int] = {}
         self.processes = [self._new_process() for _ in range(self.world.processes)]
-        self.desk = self.processes[0].queue if isinstance(self.processes[0].queue, Desk) else None
+        for bot in BOTS:
+            self.enqueue_to_all(bot=bot, priority=priority, track=True)
+            self.enqueue_to_all(bot=bot, priority=Priority.NORMAL, track=False)
+        for process, want in zip(self.processes, wants, strict=False):
+            self._claim(process, want % 4, [], [])
+
+    @property
+    def queue(self) -> Queue:
+        return self.processes[0].queue
 
     def _new_process(self) -> Process:
-        self.numbers += 1
-        return Process(self.world.new_process(self.model.limits), self.numbers)
+        return Process(self.world.new_process(self.model.limits), self._next())
 
     @property
     def now(self) -> int:
@@ -79,33 +95,42 @@ class QueueMachine(RuleBasedStateMachine):
         chat=st.sampled_from(CHATS),
         priority=st.sampled_from(PRIORITIES),
         track=st.booleans(),
-        kind=st.sampled_from(["plain", "plain", "plain", "ttl", "later", "key"]),
+        kind=st.sampled_from(KINDS),
         count=st.integers(1, 3),
     )
     def enqueue(self, bot: str, chat: str, priority: Priority, track: bool, kind: str, count: int) -> None:
-        special: dict[str, object] = {}
-        if self.desk:
-            special = {
-                "ttl": {"ttl": 4.0},
-                "later": {"send_at": (self.now + 2500) / 1000},
-                "key": {"dedup_key": chat},
-            }.get(kind, {})
-        first = len(self.model.entries) + self.numbers * 1000
+        special: dict[str, object] = {
+            "ttl": {"ttl": 4.0},
+            "later": {"send_at": self.world.clock.time() + 2.5},
+            "key": {"dedup_key": chat},
+            "hold": {"uncertain": Uncertain.HOLD},
+        }.get(kind, {})
         messages = [
-            Message(bot=bot, chat=chat, body={}, id=f"m{first + n}", priority=priority, track=track, **special)  # type: ignore[arg-type]
-            for n in range(count)
+            Message(bot=bot, chat=chat, body={}, id=f"m{self._next()}", priority=priority, track=track, **special)  # type: ignore[arg-type]
+            for _ in range(count)
         ]
-        self.numbers += 1
         self._accept(messages)
 
-    @precondition(lambda self: any(entry.message.track for entry in self.model.entries.values()))
+    @rule(bot=st.sampled_from(BOTS), priority=st.sampled_from(PRIORITIES), track=st.booleans())
+    def enqueue_to_all(self, bot: str, priority: Priority, track: bool) -> None:
+        messages = [
+            Message(bot=bot, chat=chat, body={}, id=f"m{self._next()}", priority=priority, track=track)
+            for chat in CHATS
+        ]
+        self._accept(messages)
+
+    @TRACKED
     @rule(pick=PICK)
     def enqueue_again(self, pick: int) -> None:
         """A tracked id that is known is not taken again."""
         self._accept([self._pick(pick).message])
 
+    def _next(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
     def _accept(self, messages: Sequence[Message]) -> None:
-        self.world.run(self.processes[0].queue.enqueue(messages))
+        self.world.run(self.queue.enqueue(messages))
         for message in messages:
             self.model.enqueue(message, self.now)
 
@@ -132,6 +157,20 @@ class QueueMachine(RuleBasedStateMachine):
         held = [lease for lease in taker.leases if lease.token not in done]
         self._claim(taker, want, settlements, held, lose if self.world.processes > 1 else None)
 
+    @BUSY
+    @rule(
+        process=st.integers(0, 1),
+        outcome=st.sampled_from(["sent", "flood", "receiver", "unsent"]),
+        want=st.integers(0, 10),
+    )
+    def settle_all(self, process: int, outcome: str, want: int) -> None:
+        """The same becomes of all that a process holds: a flood, an outage."""
+        taker = self._process(process)
+        settlements = [
+            self._settlement(lease, decision, False) for lease in taker.leases if (decision := OUTCOMES[outcome])
+        ]
+        self._claim(taker, want, settlements, [])
+
     def _process(self, process: int) -> Process:
         return self.processes[process % len(self.processes)]
 
@@ -140,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
         written = min(self.model.slack, self.now - grant.at) if grant and late else 0
         return Settlement(lease, decision, written / 1000)
 
-    @precondition(lambda self: any(process.leases for process in self.processes))
+    @BUSY
     @rule(process=st.integers(0, 1), pick=PICK)
     def forget(self, process: int, pick: int) -> None:
         """A process does not know of one of its leases, which was never sent then."""
@@ -215,10 +254,18 @@ class QueueMachine(RuleBasedStateMachine):
     def _check_idle(self, taker: Process, workers: int) -> None:
         """Less was granted than wanted: then nothing more may leave."""
         mine = [grant.entry for grant in self.model.held.values() if grant.process == taker.number]
-        no_bulk = sum(entry.priority is Priority.BULK for entry in mine) >= workers * 0.8
-        ready = [one for one in self.model.surely_ready(self.now) if not (no_bulk and one.priority is Priority.BULK)]
+        bulk = [entry for entry in mine if entry.priority is Priority.BULK]
+
+        def has_room(one: Entry) -> bool:
+            """Bulk leaves a fifth to others, a bot half of it."""
+            of_bot = [entry for entry in mine if entry.message.bot == one.message.bot]
+            if one.priority is Priority.BULK and max(len(bulk) / 0.8, len({*bulk} & {*of_bot}) / 0.4) >= workers:
+                return False
+            return len(of_bot) < workers / 2
+
         # What killed two processes goes alone.
-        if not any(entry.takeovers >= 2 for entry in [*mine, *ready]):
+        if not any(entry.takeovers >= 2 for entry in [*mine, *self.model.of("lane")]):
+            ready = [one for one in self.model.surely_ready(self.now) if has_room(one)]
             assert not ready, f"idle: {ready} may leave and does not"
 
     def _settle(self, taker: Process, settlement: Settlement) -> bool:
@@ -231,33 +278,36 @@ class QueueMachine(RuleBasedStateMachine):
             model.unsent(grant)
             return True
         model.departed(grant, round((settlement.written or 0) * 1000))
-        is_outage = getattr(decision, "scope", None) is Scope.RECEIVER and model.failed(entry, self.now)
-        if getattr(decision, "scope", None) in (None, Scope.CHAT, Scope.BOT) or isinstance(decision, Bury):
-            self._note_answer(entry, decision)
+        is_outage = self._hear(entry, decision)
         match decision:
             case Ack():
                 model.end(grant, "sent")
-            case Release(delay=delay, counts=counts):
+            case Hold():
+                model.die(grant, "uncertain")
+            case Bury() if not is_outage:
+                model.die(grant)
+            case Release(delay=delay, counts=counts) if not is_outage:
                 model.give_back(grant)
-                entry.note_try(0 if is_outage else self.now + delay * 1000, counts=counts and not is_outage)
-            case Bury() if is_outage:
+                entry.note_try(self.now + delay * 1000, counts=counts)
+            case _:
                 model.give_back(grant)
                 entry.note_try(0)
-            case Bury():
-                model.end(grant, "dead")
         return True
 
-    def _note_answer(self, entry: Entry, decision: Decision) -> None:
-        """The receiver said something, perhaps to wait."""
-        bot = entry.message.bot
+    def _hear(self, entry: Entry, decision: Decision) -> bool:
+        """What the receiver's answer, or silence, says of chat and bot. → whether it is an outage."""
+        model, bot = self.model, entry.message.bot
         match decision:
-            case Bury(scope=Scope.RECEIVER):
-                return
+            case Release(scope=Scope.MESSAGE):
+                return False
+            case Release(scope=Scope.RECEIVER) | Bury(scope=Scope.RECEIVER) | Hold(scope=Scope.RECEIVER):
+                return model.failed(entry, self.now)
             case Release(delay=delay, scope=Scope.CHAT):
-                self.model.flooded(entry, self.now + delay * 1000, self.now)
+                model.flooded(entry, self.now + delay * 1000, self.now)
             case Release(delay=delay, reason=reason, scope=Scope.BOT):
-                self.model.pause(bot, self.now + delay * 1000, reason or "")
-        self.model.answered(bot)
+                model.pause(bot, self.now + delay * 1000, reason or "")
+        model.answered(bot)
+        return False
 
     def _reconcile(self, taker: Process, held: list[Lease]) -> set[str]:
         """→ the tokens that are not the process's own."""
@@ -270,7 +320,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _note_poison(self, count: int) -> None:
         if count:
-            letters = self.world.run(self.processes[0].queue.dead_letters())
+            letters = self.world.run(self.queue.dead_letters())
             fresh = [entry for entry in self.model.of("lane") if entry.message.id in {letter.id for letter in letters}]
             assert len(fresh) == count, "poison: not all of it is a dead letter"
             for entry in fresh:
@@ -284,10 +334,12 @@ class QueueMachine(RuleBasedStateMachine):
         if self.heard and self.now - max(self.heard.values()) > 2 * HEARTBEAT:
             self.heard = dict.fromkeys(self.heard, self.now)
 
-    @precondition(lambda self: len(self.processes) > 1)
+    @SEVERAL
     @rule(process=st.integers(0, 1))
     def reap(self, process: int) -> None:
-        reaped = {one.incarnation: one.recovered for one in self.world.run(self._process(process).queue.reap())}
+        reaped = {
+            one.incarnation: (one.recovered, one.held) for one in self.world.run(self._process(process).queue.reap())
+        }
         self._forgive()
         silent = {number for number, at in self.heard.items() if at + LEASE <= self.now}
         expected = {}
@@ -296,21 +348,23 @@ class QueueMachine(RuleBasedStateMachine):
                 grants = [grant for grant in self.model.held.values() if grant.process == taker.number]
                 for grant in grants:
                     self.model.take_over(grant)
-                expected[taker.queue.incarnation] = len(grants)  # type: ignore[attr-defined]
+                held = sum(grant.entry.state == "dead" for grant in grants)
+                expected[taker.queue.incarnation] = (len(grants), held)  # type: ignore[attr-defined]
                 del self.heard[taker.number], self.known_call[taker.number]
-        assert reaped == expected, "lease: taken over what was not silent, or not what was"
+        assert reaped == expected, f"lease: {reaped} taken over instead of {expected}"
 
-    @precondition(lambda self: len(self.processes) > 1)
+    @SEVERAL
+    @BUSY
     @rule(silent=st.integers(0, 1))
     def lapse(self, silent: int) -> None:
         """One process is not heard for its lease, while the other is."""
-        for _ in range(6):
-            self.advance(HEARTBEAT)
+        for _ in range(3):
+            self.advance(LEASE // 3)
             other = self.processes[1 - silent]
             self._claim(other, 0, [], other.leases)
         self.reap(1 - silent)
 
-    @precondition(lambda self: len(self.processes) > 1)
+    @SEVERAL
     @rule(process=st.integers(0, 1))
     def leave(self, process: int) -> None:
         """A process ends cleanly, and a new one takes its place."""
@@ -327,3 +381,19 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([1, 33, 253, 505, 1010, 1510, 2000, 3030, 7000]))
     def advance(self, ms: int) -> None:
         self.world.advance(ms)
+
+    @precondition(lambda self: any(process.calls for process in self.processes))
+    @rule(by=st.sampled_from([-60_000, -5_000, 5_000, 60_000]))
+    def set_clock(self, by: int) -> None:
+        """Somebody sets the server's clock; the next to call is a process that called before. Forward by no more than a
+        minute in all: the keys of the logs would expire."""
+        if self.forward + by > 60_000:
+            return
+        self.forward += max(0, by)
+        caller = max(self.processes, key=lambda process: process.calls)
+        self._claim(caller, 0, [], caller.leases)
+        for entry in self.model.entries.values():
+            self.model.has_expired(entry, self.now)
+        self.world.set_clock(by)
+        self.model.set_clock(by, keys=self.world.processes > 1)
+        self._claim(caller, 0, [], caller.leases)

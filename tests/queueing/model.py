@@ -3,6 +3,8 @@ answers of the real ones. It shares no line with them.
 
 It does not say whose turn it is. It says what may leave, what surely may, in which order of its own chat, and where
 everything is. Times: ms. Each assertion begins with the name of the property that it holds up.
+
+`now` goes on evenly. The server's clock, by which messages are scheduled and expire, is `ahead` of it since it was set.
 """
 
 import math
@@ -11,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from queueing.limits import MARGIN, Rate, RateLimits
-from queueing.message import Message, Priority
+from queueing.message import Message, Priority, Uncertain
 
 LEASE, HEARTBEAT = 15_000, 3_000
 PRIORITIES = [Priority.INTERACTIVE, Priority.NORMAL, Priority.BULK]
@@ -20,7 +22,8 @@ PRIORITIES = [Priority.INTERACTIVE, Priority.NORMAL, Priority.BULK]
 @dataclass(eq=False)
 class Entry:
     """A message. state: door, later, lane, held, sent, dead, cancelled, expired or gone (dropped); status: what a
-    tracked one says while it waits. came: the event at which it came into its lane; tried: something is noted of it."""
+    tracked one says while it waits, or once it is dead. came: the event at which it came into its lane; tried:
+    something is noted of it; over: it expired once, so it may be gone although the clock was set back."""
 
     message: Message
     number: int
@@ -32,7 +35,7 @@ class Entry:
     takeovers: int = 0
     until: float = 0
     tried: bool = False
-    reason: str = ""
+    over: bool = False
 
     def __repr__(self) -> str:
         return f"<{self.message.id} of {self.lane} {self.priority.value}, {self.state}>"
@@ -55,7 +58,7 @@ class Entry:
 
     def note_try(self, until: float, *, counts: bool = False) -> None:
         self.attempts += counts
-        self.until = min(until, self.expires)
+        self.until = until
         self.tried, self.status = True, "retrying"
 
     def forget_tries(self) -> None:
@@ -105,6 +108,7 @@ class Model:
         self.keys: dict[tuple[str, str], str] = {}
         self.events = 0
         self.sent = 0
+        self.ahead = 0
 
     # --- what comes in
 
@@ -113,17 +117,17 @@ class Model:
             return
         if message.dedup_key and self.keys.setdefault((message.bot, message.dedup_key), message.id) != message.id:
             return
-        entry = self.entries[message.id] = Entry(message, len(self.entries), now)
+        entry = self.entries[message.id] = Entry(message, len(self.entries), now + self.ahead)
         self.doors.append(entry)
 
     def drain(self, now: int) -> None:
         """A call looks at the doors. What came into a lane by the same call has no order between the doors."""
         self.events += 1
         for entry in sorted(self.of("later"), key=lambda entry: (entry.due, entry.number)):
-            if entry.due <= now:
+            if entry.due <= now + self.ahead:
                 self._push(entry)
         for entry in self.doors:
-            if entry.state != "cancelled" and entry.due > now:
+            if entry.state != "cancelled" and entry.due > now + self.ahead:
                 entry.state = "later"
             else:
                 self._push(entry)
@@ -142,7 +146,7 @@ class Model:
         entry, bot = self.entries[id], lane.partition(":")[0]
         assert entry.state == "lane", f"exactly one state: {entry} was granted"
         assert token not in self.tokens, f"fencing: the token {token} was used before"
-        assert entry.expires > now, f"expiry: {entry} was granted after its time"
+        assert entry.expires > now + self.ahead, f"expiry: {entry} was granted after its time"
         self._check_order(entry, now)
         assert entry.until <= now, f"backoff: {entry} was granted {entry.until - now} ms too early"
         assert not (paused := self.paused(lane, now)), f"pauses: {entry} was granted while {paused}"
@@ -160,9 +164,10 @@ class Model:
 
     def _check_order(self, entry: Entry, now: int) -> None:
         """Nothing before it, of its own priority; and nothing of a higher one that might go now."""
-        for before in self._waiting(entry.lane, entry.priority, now):
-            if before is entry:
-                break
+        lane = self.lanes[entry.lane, entry.priority]
+        for before in lane[: lane.index(entry)]:
+            if self.has_expired(before, now):
+                continue
             two_doors = (before.message.send_at is None) != (entry.message.send_at is None)
             assert two_doors and before.came == entry.came, f"order: {entry} before {before}"  # noqa: PT018  one property
         for priority in PRIORITIES[: PRIORITIES.index(entry.priority)]:
@@ -170,10 +175,13 @@ class Model:
             assert not first or first.until > now, f"priority: {entry} before {first}"
 
     def _waiting(self, lane: str, priority: Priority, now: int) -> Iterator[Entry]:
-        """Those of a lane that may still be sent, in order."""
-        return (
-            entry for entry in self.lanes[lane, priority] if entry.state in ("lane", "held") and entry.expires > now
-        )
+        """Those of a lane that are to be sent, in order."""
+        entries = (entry for entry in self.lanes[lane, priority] if entry.state in ("lane", "held"))
+        return (entry for entry in entries if not self.has_expired(entry, now))
+
+    def has_expired(self, entry: Entry, now: int) -> bool:
+        entry.over = entry.over or entry.expires <= now + self.ahead
+        return entry.over
 
     def rate(self, scope: str) -> Rate:
         _, colon, chat = scope.partition(":")
@@ -237,6 +245,10 @@ class Model:
         self.give_back(grant)
         grant.entry.status = "pending"
 
+    def die(self, grant: Grant, status: str = "dead") -> None:
+        self.end(grant, "dead")
+        grant.entry.status = status
+
     def end(self, grant: Grant, state: str) -> None:
         self.give_back(grant)
         self.finish(grant.entry, state)
@@ -247,9 +259,13 @@ class Model:
             self.lanes[entry.lane, entry.priority].remove(entry)
         entry.state = state
         entry.forget_tries()
+        entry.status = state
 
     def take_over(self, grant: Grant) -> None:
         self.departed(grant, self.slack)
+        if grant.entry.message.uncertain is Uncertain.HOLD:
+            self.die(grant, "uncertain")
+            return
         grant.entry.takeovers += 1
         grant.entry.note_try(0)
         self.give_back(grant)
@@ -293,7 +309,8 @@ class Model:
     # --- the operator
 
     def redrive(self, entry: Entry, now: int, *, head: bool) -> None:
-        entry.state, entry.accepted, entry.came = "lane", now, self.events
+        entry.state, entry.accepted, entry.came = "lane", now + self.ahead, self.events
+        entry.status, entry.over = "pending", False
         lane = self.lanes[entry.lane, entry.priority]
         if not head:
             lane.append(entry)
@@ -301,6 +318,16 @@ class Model:
         first = next((i for i, other in enumerate(lane) if other.state in ("lane", "held")), len(lane))
         behind = first < len(lane) and (lane[first].state == "held" or lane[first].tried)
         lane.insert(first + behind, entry)
+
+    def set_clock(self, by: int, *, keys: bool) -> None:
+        """keys: what is kept for a while, to judge by it what comes next, is in keys that expire by this clock."""
+        self.ahead += by
+        if not keys:
+            return
+        for outage in self.outages.values():
+            outage.last -= by
+        if by > 0:
+            self.floods.clear()
 
     # --- what can be seen
 
@@ -324,7 +351,7 @@ class Model:
         first = next(self._waiting(lane, entry.priority, now), None)
         known: Mapping[str, bool] = {
             "paused": bool(self.hand & {"*", bot, lane}),
-            "schedule": entry.due > now and entry.state in ("door", "later"),
+            "schedule": entry.due > now + self.ahead and entry.state in ("door", "later"),
             "door": entry.state in ("door", "later"),
             "retry": first is not None and first.until > now,
             "chat_limit": self._log_free_at(lane) + self.slack > now,

@@ -1,4 +1,4 @@
-"""A TCP proxy that loses a reply: the request gets through and is carried out, the answer never arrives."""
+"""A TCP proxy that loses a reply, holds it back, or delivers a request late: after others that were sent later."""
 
 import asyncio
 import contextlib
@@ -7,13 +7,19 @@ from typing import Self
 
 
 class LossyProxy:
-    """Stands between a client and a server; `lose(marker)` cuts the connection of the next request with that marker,
-    once the server has answered it."""
+    """Stands between a client and a server; each of these is about the next request with the marker.
+
+    lose:      it is carried out; instead of the answer the connection breaks.
+    keep_back: it is carried out; the answer never comes, and the connection stays.
+    delay:     it goes no further until `deliver`, whatever the client does meanwhile.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._marker: bytes | None = None
+        self._how = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._late: tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.lost = 0
 
     async def __aenter__(self) -> Self:
@@ -30,34 +36,58 @@ class LossyProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+        if self._late:
+            self._late[2].close()
+            with contextlib.suppress(OSError):
+                await self._late[2].wait_closed()
+
     def lose(self, marker: str) -> None:
-        self._marker = marker.encode()
+        self._marker, self._how = marker.encode(), "lose"
+
+    def keep_back(self, marker: str) -> None:
+        self._marker, self._how = marker.encode(), "keep back"
+
+    def delay(self, marker: str) -> None:
+        self._marker, self._how = marker.encode(), "delay"
+
+    async def deliver(self) -> bytes:
+        """What was delayed arrives. → what the server answers, to nobody."""
+        assert self._late, "nothing was delayed"
+        request, reader, writer = self._late
+        writer.write(request)
+        return await reader.read(1 << 20)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        losing = asyncio.Event()
-        back = asyncio.create_task(self._answers(upstream_reader, writer, losing))
+        fate: list[str] = []
+        back = asyncio.create_task(self._answers(upstream_reader, writer, fate))
         try:
             with contextlib.suppress(OSError):
                 while chunk := await reader.read(1 << 20):
                     if self._marker and self._marker in chunk:
                         self._marker = None
-                        losing.set()
-                    upstream_writer.write(chunk)
+                        fate.append(self._how)
+                    if "delay" in fate:
+                        self._late = (chunk, upstream_reader, upstream_writer)
+                    else:
+                        upstream_writer.write(chunk)
         finally:
             back.cancel()
-            for closing in (upstream_writer, writer):
-                closing.close()
+            if "delay" not in fate:
+                upstream_writer.close()
+            writer.close()
             self._tasks.discard(task)
         await asyncio.gather(back, return_exceptions=True)
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event) -> None:
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fate: list[str]) -> None:
         while chunk := await reader.read(1 << 20):
-            if losing.is_set():
-                self.lost += 1
+            if not fate:
+                writer.write(chunk)
+                continue
+            self.lost += 1
+            if fate == ["lose"]:
                 writer.transport.abort()
                 return
-            writer.write(chunk)

@@ -1,4 +1,7 @@
-"""Both queues, driven at random against a model of what they must do (model.py), in a time of the test's own."""
+"""Both queues, driven at random against a model of what they must do (model.py), in a time of the test's own.
+
+The examples are the same each time. HYPOTHESIS_PROFILE=long plays 2,500 of them on each queue, see docs/chaos.md.
+"""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +11,8 @@ import pytest
 from tests.queueing.machine_desk import run_machine
 from tests.queueing.virtual import RedisWorld, World, stop_time
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "200"))
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+EXAMPLES = {"redis": 2500 if LONG else 250, "memory": 2500 if LONG else 500}
 
 
 @pytest.fixture(params=["redis", "memory"])
@@ -19,5 +23,6 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, redis
     world.close()
 
 
-def test_whatever_happens_the_queue_does_what_the_model_says(world: World) -> None:
-    run_machine(world, examples=EXAMPLES)
+@pytest.mark.timeout(1800 if LONG else 300)
+def test_whatever_happens_the_queue_does_what_the_model_says(world: World, request: pytest.FixtureRequest) -> None:
+    run_machine(world, examples=EXAMPLES[request.node.callspec.params["world"]])

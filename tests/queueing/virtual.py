@@ -1,18 +1,18 @@
 """Queues in a time of the test's own: hours pass in milliseconds, and a failure replays.
 
 On Redis everything is real, the server and the Lua, but for one expression: where a script reads the server's clock it
-reads a key of the test instead. Keys that expire do so by the server's own clock; whenever the test's clock is set
-forward, what is left to each of them is shortened by as much.
+reads a key of the test instead. Keys that expire do so by that clock, too.
 """
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 
 from queueing import scripts
@@ -33,29 +33,46 @@ LEASE = 15.0
 _SERVER_CLOCK = "redis.call('TIME')"
 _TEST_CLOCK = "redis.call('HMGET', 'test:clock', 's', 'us')"
 
+# Sets the clock, and lets what every key has left be shorter by what passed. In between a key is parked: it has so much
+# more that no time of the real clock matters. What a script gave it since shows by its being less than that: for a log
+# no less than is left and no more than it would be without the real time that passed, for others whole seconds.
 _SET_CLOCK = """
 redis.call('HSET', 'test:clock', 's', math.floor(ARGV[1] / 1000), 'us', ARGV[1] % 1000 * 1000)
-for _, key in ipairs(tonumber(ARGV[2]) > 0 and redis.call('KEYS', '{*') or {}) do
+local PARKED, real = 1e12, redis.call('TIME')
+real = real[1] * 1000 + math.floor(real[2] / 1000)
+local elapsed = real - (redis.call('HGET', 'test:clock', 'real') or real)
+redis.call('HSET', 'test:clock', 'real', real)
+for _, key in ipairs(redis.call('KEYS', '{*')) do
   local left = redis.call('PTTL', key)
-  if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[2]) end
+  if left >= 0 then
+    if left > PARKED / 2 then
+      left = left + elapsed - PARKED
+    else
+      left = string.find(key, ':log:', 1, true) and left + elapsed or math.ceil(left / 1000) * 1000
+    end
+    left = left - ARGV[2]
+    redis.call('PEXPIRE', key, left > 0 and string.format('%.0f', left + PARKED) or 0)
+  end
 end
 """
 
 
 class Clock:
-    """The test's time, in place of the module `time`. now: ms since 1970."""
+    """The test's time, in place of the module `time`. now: ms since 1970; ahead: ms by which the clock that people can
+    set is ahead of it."""
 
     def __init__(self) -> None:
         self.now = BEGIN
+        self.ahead = 0
 
     def time(self) -> float:
-        return self.now / 1000
+        return (self.now + self.ahead) / 1000
 
     def monotonic(self) -> float:
         return (self.now - BEGIN) / 1000
 
     def time_ns(self) -> int:
-        return self.now * 1_000_000
+        return (self.now + self.ahead) * 1_000_000
 
     def clock_gettime(self, _: int) -> float:
         return self.monotonic()
@@ -65,6 +82,7 @@ def stop_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Gives every module of the queue, and every script, the test's clock."""
     clock, read = Clock(), scripts._read
 
+    @cache
     def read_on_our_clock(name: str) -> str:
         return read(name).replace(_SERVER_CLOCK, _TEST_CLOCK)
 
@@ -134,17 +152,17 @@ class World:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
 
     def run(self, what: Awaitable[T]) -> T:
         return self._loop.run_until_complete(what)
 
     def begin(self) -> None:
         """An empty queue, at the beginning of time."""
-        self.clock.now = BEGIN
+        self.clock.now, self.clock.ahead = BEGIN, 0
 
     def new_process(self, limits: RateLimits) -> Queue:
-        queue = MemoryQueue(limits=limits, clock=self.clock.monotonic)
+        queue = MemoryQueue(limits=limits, clock=self.clock.monotonic, wall=self.clock.time)
         self.run(queue.start())
         return queue
 
@@ -158,6 +176,10 @@ class World:
 
     def advance(self, ms: int) -> None:
         self.clock.now += ms
+
+    def set_clock(self, by: int) -> None:
+        """As somebody does who sets the machine's clock."""
+        self.clock.ahead += by
 
     def close(self) -> None:
         self._loop.close()
@@ -201,8 +223,17 @@ class RedisWorld(World):
 
     def advance(self, ms: int) -> None:
         super().advance(ms)
-        self.run(self._set_clock(args=[self.clock.now, ms]))
+        self._let_pass(ms)
+
+    def set_clock(self, by: int) -> None:
+        """Keys expire by the clock that is set."""
+        super().set_clock(by)
+        self._let_pass(by)
+
+    def _let_pass(self, ms: int) -> None:
+        self.run(self._set_clock(args=[self.clock.now + self.clock.ahead, ms]))
 
     def close(self) -> None:
+        self.run(self._client.delete("test:clock"))
         self.run(Redis.aclose(self._client))
         super().close()
