@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from tests.conftest import Server, free_port
 
@@ -30,6 +31,14 @@ def client(server: Server) -> Redis:
 def info(server: Server, section: str) -> dict[str, object]:
     with client(server) as redis:
         return redis.info(section)
+
+
+def is_primary(server: Server) -> bool:
+    """Whether it says so; a server that is just being made one ends its connections."""
+    try:
+        return info(server, "replication")["role"] == "master"
+    except RedisError:
+        return False
 
 
 class Cluster:

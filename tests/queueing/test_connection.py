@@ -19,7 +19,7 @@ from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury, Outcome, RetryPolicy, Sent, Unsent
 from queueing.worker import MayWrite, Worker
 from tests.conftest import Server, free_port
-from tests.topologies import Cluster, Encrypted, Guarded, client, info
+from tests.topologies import Cluster, Encrypted, Guarded, client, is_primary
 
 FRONT = "telegram_messages"
 Eventually = Callable[..., Awaitable[None]]
@@ -178,19 +178,21 @@ async def run_through_failover(url: str, primary: Server, replica: Server, event
     with client(primary) as redis:
         redis.set(f"{{{FRONT}}}:after", "all that", ex=60)  # the server waits for what this connection wrote
         assert redis.wait(1, 20_000) == 1  # replicas that have it
-    for worker in workers:
-        await worker.start()
-    await eventually(lambda: len(sent) > 50, "sending to begin")
-    primary.kill()
-    await eventually(lambda: info(replica, "replication")["role"] == "master", "the replica to be the primary")
-    await eventually(lambda: set(sent) == names, "everything to be sent", timeout=60)
-    await queues[1].enqueue([message("after")])
-    await eventually(lambda: "after" in sent, "what came afterwards")
-    await eventually(lambda: all(w.running and w.available for w in workers), "both to be at work")
-    await eventually(lambda: all(q.remaining() > 0 for q in queues), "both to have asked")
-    for worker, queue in zip(workers, queues, strict=True):
-        await worker.stop()
-        await queue.close()
+    try:
+        for worker in workers:
+            await worker.start()
+        await eventually(lambda: len(sent) > 50, "sending to begin")
+        primary.kill()
+        await eventually(lambda: is_primary(replica), "the replica to be the primary")
+        await eventually(lambda: set(sent) == names, "everything to be sent", timeout=60)
+        await queues[1].enqueue([message("after")])
+        await eventually(lambda: "after" in sent, "what came afterwards")
+        await eventually(lambda: all(w.running and w.available for w in workers), "both to be at work")
+        await eventually(lambda: all(q.remaining() > 0 for q in queues), "both to have asked")
+    finally:
+        for worker, queue in zip(workers, queues, strict=True):
+            await worker.stop(grace=1)
+            await queue.close()
 
 
 async def test_after_a_failover_by_sentinels_everything_is_sent(guarded: Guarded, eventually: Eventually) -> None:
