@@ -154,8 +154,10 @@ else
   buried = drain(drain_most, default_bot)
   promote()
   grants, again = grant_up_to(want)
+  if #leased > 0 then redis.call('HSET', HELD, unpack(leased)) end
   pass_the_bell(grants)
   write_counts()
+  write_paces()
   -- For the same call again: who did not hear what became of a settlement would take it for done.
   if #stale + #lost + #buried + #kept > 0 then
     redis.call('HSET', HELD, '#told', cjson.encode({ stale, lost, buried, kept }))

@@ -2,6 +2,8 @@
 
 local promote, granted, read_hand, grant_alone, grant, next_due, at_the_doors
 
+local leased = {} -- lane and value of what is to be written into the process's `held` hash
+
 do -- a script has room for 200 local names; all the rest here is for these alone
 
 local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
@@ -20,7 +22,7 @@ function promote()
   for _, account in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', BOTS_DUE, account)
     redis.call('ZADD', BOTS, account_served_at(account), account)
-    blocked[account] = false
+    blocked[account], in_bots[account] = false, true
   end
 end
 
@@ -35,7 +37,7 @@ end
 local function block(account, free_at)
   redis.call('ZREM', BOTS, account)
   redis.call('ZADD', BOTS_DUE, free_at, account)
-  blocked[account] = true
+  blocked[account], in_bots[account] = true, nil
 end
 
 -- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
@@ -92,7 +94,9 @@ local function next_lane(account, passed)
   local more = false
   for _, priority in ipairs(PRIORITIES) do
     if priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
-      local lane = redis.call('ZPOPMIN', ready_key(priority, account))[1]
+      local ready = ready_key(priority, account)
+      local lane = not empty[ready] and redis.call('ZPOPMIN', ready)[1]
+      empty[ready] = not lane or nil
       if lane then
         if any_tried then redis.call('ZREM', DUE, lane) end -- a retry of a higher priority may be due later
         return lane, priority
@@ -103,7 +107,9 @@ local function next_lane(account, passed)
   end
   passed[account] = true
   passed.count = passed.count + 1
-  if not more then redis.call('ZREM', BOTS, account) end
+  if more then return end
+  redis.call('ZREM', BOTS, account)
+  in_bots[account] = nil
 end
 
 local POISON = 3  -- times that the process that held it was presumed dead
@@ -158,13 +164,21 @@ local function next_token(want)
   return string.format('%.0f', last_token - tokens_left)
 end
 
-local function lease(grant, message, priority, account, token, held_key_, call)
-  local lane, bot = grant[1], bot_of_account(account)
-  local paid = message.paid and ' p' or ''
-  redis.call('HSET', held_key_, lane, string.format('%s %d %s %.0f%s', token, call, priority, now, paid))
+local turned = {} -- accounts that had a turn in this call
+local function note_turn(account, bot)
+  if turned[account] and in_bots[account] then return end
+  turned[account], in_bots[account] = true, true
   redis.call('ZADD', BOTS, now, account)
   redis.call('ZADD', SERVED, now, bot)
   redis.call('PEXPIRE', SERVED, OF_LATE_MS)
+end
+
+local function lease(grant, message, priority, account, token, call)
+  local lane, bot = grant[1], bot_of_account(account)
+  local paid = message.paid and ' p' or ''
+  leased[#leased + 1] = lane
+  leased[#leased + 1] = string.format('%s %d %s %.0f%s', token, call, priority, now, paid)
+  note_turn(account, bot)
   count_departure(lane, account, token)
   note_probe(bot, lane)
   take_in_hand(bot, priority)
@@ -202,7 +216,7 @@ function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
   if not found then return nil, true end
   local is_suspect = found[4] >= SUSPECT
   if is_suspect then set_aside(lane, held_key_) end
-  return lease(found, message, priority, account, next_token(1), held_key_, call), not is_suspect
+  return lease(found, message, priority, account, next_token(1), call), not is_suspect
 end
 
 -- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
@@ -222,7 +236,7 @@ function grant(want, leases, held_key_, call, status_ttl, buried)
       is_alone = found and found[4] >= SUSPECT
       if is_alone then set_aside(lane, held_key_) end
       if found and (not is_alone or (#grants == 0 and not next(leases))) then
-        grants[#grants + 1] = lease(found, message, priority, account, next_token(want - #grants), held_key_, call)
+        grants[#grants + 1] = lease(found, message, priority, account, next_token(want - #grants), call)
       end
     end
   end

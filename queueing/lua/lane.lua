@@ -77,12 +77,19 @@ local blocked = {} -- account → whether it is in BOTS_DUE, as far as this scri
 
 local paid_ready = {} -- bot → whether lanes of its paid account are ready, as far as this script knows
 
+-- The same of accounts in BOTS, and of ready sets that are empty: so that it is asked once a script, not for each lane.
+local in_bots, empty = {}, {}
+
 local function make_ready(lane, priority, entry, served)
   local account = account_for(lane, entry)
+  local ready = ready_key(priority, account)
   if account ~= bot_of_lane(lane) then paid_ready[bot_of_lane(lane)] = true end
-  redis.call('ZADD', ready_key(priority, account), served, lane)
+  redis.call('ZADD', ready, served, lane)
+  empty[ready] = nil
   if blocked[account] == nil then blocked[account] = redis.call('ZSCORE', BOTS_DUE, account) and true end
-  if not blocked[account] then redis.call('ZADD', BOTS, 'NX', served, account) end
+  if blocked[account] or in_bots[account] then return end
+  redis.call('ZADD', BOTS, 'NX', served, account)
+  in_bots[account] = true
 end
 
 -- Puts a lane that is nowhere to where it belongs. served: when it had its turn last, ms. → the priority for which it is

@@ -50,11 +50,15 @@ local function free_by_log(scope, limit)
   return first and first + limit.period or 0
 end
 
+local trimmed = {} -- logs that hold nothing any more that is past
+
 local function write_log(scope, limit, token)
   if limit.n == 0 then return end
   local key = log_key(scope)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - limit.period)
   redis.call('ZADD', key, now + WRITE_WITHIN_MS, token)
+  if trimmed[key] then return end
+  trimmed[key] = true
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - limit.period)
   -- A minute longer than it matters: keys expire by the server's clock, and early if that is set forward.
   redis.call('PEXPIRE', key, math.ceil(limit.period) + WRITE_WITHIN_MS + 60000)
 end
@@ -101,7 +105,17 @@ local function chat_free_at(lane)
   return math.max(paused_until(lane), free_at)
 end
 
-local paces = {} -- account → the time of its next slot, as far as this script knows
+-- account → the time of its next slot, as far as this script knows; those that it changed are written at its end.
+local paces, changed_paces = {}, {}
+
+local function set_pace(account, at)
+  paces[account] = at
+  changed_paces[account] = true
+end
+
+local function write_paces()
+  for account in pairs(changed_paces) do redis.call('HSET', PACE, account, string.format('%.3f', paces[account])) end
+end
 
 local function pace_free_at(account)
   if limit_of_account(account).n == 0 then return 0 end
@@ -129,8 +143,7 @@ local function count_departure(lane, account, token)
   write_log('bot:' .. account, limit, token)
   local slot = limit.period / limit.n
   local earliest = now - math.max(CATCH_UP_MS, slot)
-  paces[account] = math.max(pace_free_at(account), earliest) + slot
-  redis.call('HSET', PACE, account, string.format('%.3f', paces[account]))
+  set_pace(account, math.max(pace_free_at(account), earliest) + slot)
 end
 
 local corrected = {} -- accounts of which something left earlier than was put down
@@ -156,8 +169,7 @@ local function take_back_departure(lane, account, token)
   local limit = limit_of_account(account)
   if limit.n == 0 then return end
   redis.call('ZREM', log_key('bot:' .. account), token)
-  paces[account] = pace_free_at(account) - limit.period / limit.n
-  redis.call('HSET', PACE, account, string.format('%.3f', paces[account]))
+  set_pace(account, pace_free_at(account) - limit.period / limit.n)
   redis.call('ZADD', BOTS_DUE, 'XX', now, account)
 end
 
