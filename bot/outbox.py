@@ -14,6 +14,7 @@ from queueing.message import (
     check_id,
     check_send_at,
     check_ttl,
+    check_uncertain,
     encode,
     new_id,
     without_chat,
@@ -47,6 +48,7 @@ class Outbox:
         ttl: object = None,
         send_at: object = None,
         dedup_key: object = None,
+        uncertain: object = None,
     ) -> Message:
         """The message for a call of the Bot API; `method` is sendMessage unless given, `kwargs` a dict of parameters.
 
@@ -67,6 +69,7 @@ class Outbox:
             ttl=check_ttl(ttl),
             send_at=check_send_at(send_at),
             dedup_key=check_dedup_key(dedup_key),
+            uncertain=check_uncertain(uncertain),
         )
         parse_call(message.body, message.chat)
         if len(encode(message)) > MAX_ELEMENT:

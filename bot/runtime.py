@@ -116,7 +116,9 @@ class Runtime:
             request=self._request,
             own_token=self._token,
         )
-        policy = RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_max)
+        policy = RetryPolicy(
+            settings.max_attempts, settings.retry_base, settings.retry_max, uncertain=settings.uncertain_sends
+        )
         return Worker(self._queue, sender.deliver, workers=settings.queue_workers, policy=policy, observe=self._observe)
 
     def _make_application(self, outbox: Outbox, get_me: GetMeCache) -> AnyApplication:
@@ -271,6 +273,8 @@ def _make_queue(settings: Settings, bot_id: str) -> Queue:
         queue_max=settings.queue_max,
         default_bot=bot_id,
         limits=settings.limits,
+        ttl=settings.message_ttl,
+        uncertain=settings.uncertain_sends,
         timeout=settings.redis_timeout,
     )
 

@@ -16,7 +16,7 @@ from monitoring.logs import mask
 from queueing.address import FORMS, Address
 from queueing.errors import MalformedMessage
 from queueing.limits import OFF, Rate, RateLimits
-from queueing.message import canonical_chat
+from queueing.message import Uncertain, canonical_chat
 
 TELEGRAM = "https://api.telegram.org"
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -272,7 +272,9 @@ class Settings(BaseSettings):
     # Nothing ties these two: heartbeats keep the lease of a send that takes longer, as an upload may.
     lease_seconds: Annotated[float, _parse(_lease)] = 15.0
     send_timeout: Duration = 10.0
+    uncertain_sends: Annotated[Uncertain, _one_of("resend", "hold")] = Uncertain.RESEND
     queue_max: Annotated[int, _whole(1, 10**9)] = 5_000_000
+    message_ttl: Duration | None = None
     status_ttl: Duration = 24 * 3600.0
     api_keys: Annotated[Mapping[str, SecretStr], NoDecode, _parse(_api_keys)] = {}
     log_level: Annotated[

@@ -10,6 +10,7 @@ import pytest
 
 from bot.settings import Settings, SettingsError, load_settings
 from queueing.limits import OFF, Rate
+from queueing.message import Uncertain
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name.upper() for name in Settings.model_fields]
@@ -124,6 +125,8 @@ BAD = [
     ("QUEUE_WORKERS", "1_0", "a whole number"),
     ("QUEUE_MAX", "1e6", "a whole number"),
     ("STATUS_TTL", "1d", "a duration"),
+    ("MESSAGE_TTL", "never", "a duration"),
+    ("UNCERTAIN_SENDS", "drop", "resend or hold"),
     ("SEND_TIMEOUT", "10", "a duration"),
     ("SEND_TIMEOUT", "0s", "a duration"),
     ("SEND_TIMEOUT", "9" * 400 + "h", "a duration"),
@@ -298,6 +301,11 @@ def test_allowed_updates(env) -> None:
 )
 def test_address(bind: str, address: tuple[str, int], env) -> None:
     assert env(BIND=bind).address == address
+
+
+def test_what_is_done_in_doubt(env) -> None:
+    assert load_settings().uncertain_sends is Uncertain.RESEND
+    assert env(UNCERTAIN_SENDS="Hold").uncertain_sends is Uncertain.HOLD
 
 
 def test_they_are_frozen() -> None:
