@@ -23,10 +23,16 @@ class Journal:
                 _logger.info("message %s to chat %s %s: %s (%s)", message.id, message.chat, again, error, reason)
             case Buried(None, reason, error, _):
                 _logger.warning("an element of the list is now a dead letter: %s (%s)", error, reason)
+            case Buried(message, "uncertain", error, _) if message is not None:
+                _logger.warning("message %s may have been sent, and is held for a person: %s", message.id, error)
             case Buried(message, reason, error, _) if message is not None:
                 _logger.warning("message %s is now a dead letter: %s (%s)", message.id, error, reason)
-            case Reaped(incarnation, recovered):
-                _logger.warning("process %s is presumed dead; %d of its messages go to others", incarnation, recovered)
+            case Reaped(incarnation, recovered, held):
+                _logger.warning(
+                    "process %s is presumed dead; %d of its messages go to others", incarnation, recovered - held
+                )
+                if held:
+                    _logger.warning("%d of its messages may have been sent, and are held for a person", held)
             case ClockJumped(seconds):
                 _logger.warning(
                     "the clock of the queue's server was set by %+.1f s; the queue goes on as before", seconds

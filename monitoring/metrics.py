@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from monitoring.snapshot import Snapshot
 from queueing.contract import QueueStats
-from queueing.events import Acked, Buried, Claimed, Enqueued, Event, Reaped, Released
+from queueing.events import Acked, Buried, Claimed, Enqueued, Event, Limited, Reaped, Released
 from queueing.message import Message, Priority
 
 WEBHOOK_RESULTS = (
@@ -33,6 +33,9 @@ WEBHOOK_RESULTS = (
     "unavailable",
 )
 """What can become of an update: the values of `webhook_updates_total{result}`, polled updates included."""
+
+LIMIT_SCOPES = ("chat", "group", "bot", "flood")
+"""What can make a message wait: the values of `rate_limited_total{scope}`. `flood`: a 429."""
 
 OTHER = "other"
 
@@ -59,6 +62,7 @@ class Metrics:
         self._retried = self._counter("messages_retried", "Attempts that will be repeated.", ("reason",))
         self._dead = self._counter("messages_dead", "Messages that went to the dead letters.", ("reason",))
         self._uncertain = self._counter("messages_uncertain", "Attempts of which nobody knows whether they arrived.")
+        self._limited = self._counter("rate_limited", "Waits for a limit or a 429, by what it holds for.", ("scope",))
         self._recovered = self._counter("lease_recoveries", "Messages taken over from dead processes.")
         self._updates = self._counter("webhook_updates", "Updates from Telegram, by what became of them.", ("result",))
         self._delivery = self._histogram("delivery_seconds", "From acceptance to confirmation.", _WAITS, ("priority",))
@@ -84,6 +88,8 @@ class Metrics:
         for priority in Priority:
             self._enqueued.labels(self._backend, priority.value)
             self._sent.labels(self._backend, priority.value)
+        for scope in LIMIT_SCOPES:
+            self._limited.labels(scope)
         for result in WEBHOOK_RESULTS:
             self._updates.labels(result)
 
@@ -96,21 +102,29 @@ class Metrics:
             case Acked(message, took, since_accepted):
                 self._count_sent(message, took, since_accepted)
             case Released(_, reason, _, _, uncertain):
-                self._uncertain.inc(uncertain)
-                if reason is not None:
-                    self._retried.labels(self._reason(reason)).inc()
+                self._count_released(reason, uncertain=uncertain)
             case Buried(_, reason, _, uncertain):
                 self._uncertain.inc(uncertain)
                 self._dead.labels(self._reason(reason)).inc()
-            case Reaped(_, recovered):
+            case Reaped(_, recovered, held):
                 self._uncertain.inc(recovered)
                 self._recovered.inc(recovered)
+                self._dead.labels(self._reason("uncertain")).inc(held)
+            case Limited(scope, times) if scope in LIMIT_SCOPES:
+                self._limited.labels(scope).inc(times)
 
     def _count_sent(self, message: Message, took: float, since_accepted: float) -> None:
         self._sent.labels(self._backend, message.priority.value).inc()
         self._delivery.labels(message.priority.value).observe(since_accepted)
         method = self._methods.get(str(message.body.get("method", "sendMessage")).lower(), OTHER)
         self._send.labels(method).observe(took)
+
+    def _count_released(self, reason: str | None, *, uncertain: bool) -> None:
+        self._uncertain.inc(uncertain)
+        if reason is not None:
+            self._retried.labels(self._reason(reason)).inc()
+        if reason == "flood":
+            self._limited.labels(reason).inc()
 
     def _reason(self, reason: str) -> str:
         return reason if reason in self._reasons else OTHER

@@ -10,11 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bot.playground import Playground
-from monitoring.metrics import WEBHOOK_RESULTS, Metrics
+from monitoring.metrics import LIMIT_SCOPES, WEBHOOK_RESULTS, Metrics
 from monitoring.snapshot import Snapshot
 from queueing.contract import QueueStats
 from queueing.errors import QueueUnavailable
-from queueing.events import Acked, Buried, Claimed, Enqueued, Fenced, Reaped, Released, Unavailable
+from queueing.events import Acked, Buried, Claimed, Enqueued, Fenced, Limited, Reaped, Released, Unavailable
 from queueing.memory_queue import MemoryQueue
 from queueing.message import Message, Priority
 from queueing.redis_queue import RedisQueue
@@ -26,7 +26,7 @@ MESSAGE = Message(bot="1", chat="42", body={"text": "hi"}, priority=Priority.INT
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics("memory", {"flood", "network"}, {"sendMessage", "sendDice"})
+    return Metrics("memory", {"flood", "network", "uncertain"}, {"sendMessage", "sendDice"})
 
 
 @pytest.fixture
@@ -69,6 +69,30 @@ async def test_retries_deaths_and_take_overs_are_counted(metrics: Metrics) -> No
     assert metric(text, "messages_dead_total", reason="other") == 1
     assert metric(text, "lease_recoveries_total") == 3
     assert metric(text, "messages_uncertain_total") == 5
+
+
+async def test_waits_for_limits_are_counted_from_zero(metrics: Metrics) -> None:
+    before = await page(metrics)
+    assert all(metric(before, "rate_limited_total", scope=scope) == 0 for scope in LIMIT_SCOPES)
+    metrics(Limited("chat", 3))
+    metrics(Limited("group", 1))
+    metrics(Limited("bot", 2))
+    metrics(Limited("bot", 5))
+    metrics(Limited("anything else", 5))
+    metrics(Released(MESSAGE, "flood", "429", 3.0, uncertain=False))
+    text = await page(metrics)
+    counted = {scope: metric(text, "rate_limited_total", scope=scope) for scope in LIMIT_SCOPES}
+    assert counted == {"chat": 3, "group": 1, "bot": 7, "flood": 1}
+    assert "anything" not in text
+
+
+async def test_what_is_held_counts_as_dead_and_uncertain(metrics: Metrics) -> None:
+    metrics(Reaped("host:1", 3, held=2))
+    metrics(Buried(MESSAGE, "uncertain", "no answer", uncertain=True))
+    text = await page(metrics)
+    assert metric(text, "messages_dead_total", reason="uncertain") == 3
+    assert metric(text, "messages_uncertain_total") == 4
+    assert metric(text, "lease_recoveries_total") == 3
 
 
 async def test_labels_come_from_fixed_sets(metrics: Metrics) -> None:
