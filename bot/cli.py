@@ -285,8 +285,8 @@ def _ask(url: str | None, path: str, body: object = None, *, method: str | None 
         raise click.UsageError("--url: expected http://host:port")
     try:
         base = (url or base_url(settings)).rstrip("/")
-        # So that the server's own words for "the queue does not answer" arrive.
-        seconds = settings.redis_timeout + TIMEOUT
+        # So that the server's own words for "the queue does not answer" arrive, or what it waits for.
+        seconds = settings.redis_timeout + TIMEOUT + settings.sync_wait
         code, answer = call(base, path, body=body, key=first_key(settings), method=method, timeout=seconds)
     except TooSlow as error:
         _fail(str(error))

@@ -17,6 +17,7 @@ from telegram.ext import ApplicationBuilder
 from bot.access import Access
 from bot.api import Api
 from bot.desk_api import DeskApi
+from bot.endings import Endings
 from bot.handlers import add_handlers
 from bot.idempotency import FirstBodies, MemoryFirstBodies, RedisFirstBodies
 from bot.identity import Identity, own_get_me, shared_get_me
@@ -85,6 +86,7 @@ class Runtime:
         self._request = AiohttpRequest(settings.send_timeout)
         self.metrics = Metrics(self._queue.backend, REASONS, METHODS)
         self._journal = Journal()
+        self._endings = Endings(self._queue.status)
         self.snapshot = Snapshot(self._queue)
         self._worker = self._make_worker()
         self._maintenance = Maintenance(self._queue, self._observe)
@@ -148,10 +150,12 @@ class Runtime:
             outbox,
             access,
             first_bodies=self._make_first_bodies(),
+            endings=self._endings,
             own_bot=self._bot_id,
             own_token=self._token,
             workers=self._settings.queue_workers,
             timeout=self._patience,
+            sync_wait=self._settings.sync_wait,
         )
 
     @property
@@ -168,6 +172,7 @@ class Runtime:
             os.kill(os.getpid(), signal.SIGTERM)  # what it still has in hand is settled; gunicorn starts another
         self.metrics(event)
         self._journal(event)
+        self._endings(event)
 
     async def start(self) -> None:
         """Starts everything. What a part needs to be stopped for comes before it, and so is stopped after it."""
@@ -193,8 +198,9 @@ class Runtime:
         """Leaves it to other processes to speak to Telegram about updates. What comes over HTTP is still served.
 
         To be called as soon as the process is to end: it must not win an election any more, and tell Telegram of a
-        webhook that those after it no longer have.
+        webhook that those after it no longer have. Calls that wait for a message to end are answered as it is now.
         """
+        self._endings.give_up()
         await self._election.stop()
 
     async def stop(self) -> None:

@@ -24,7 +24,7 @@ from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from monitoring.logs import mask
 
-_HTTP_GRACE = 5  # seconds that requests under way have to end: none here waits for a send
+_HTTP_GRACE = 5  # seconds that requests under way have to end: once the process drains, none waits for a send
 
 _log = structlog.get_logger(__name__)
 _running: Settings | None = None

@@ -22,6 +22,9 @@ TELEGRAM = "https://api.telegram.org"
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 365 * 24 * 3600.0  # no duration here means more than a year; beyond it is a slip of a digit
 _SHOWN = 80  # characters of a bad value that an error repeats
+_SYNC_LIMITS, _SYNC_MOST = 5.0, 30.0
+"""Of SYNC_MESSAGE_PROCESSING, in seconds: what limits make a message wait in good health (1 s for a private chat, 3 s
+for a group, on average) beyond SEND_TIMEOUT; and the most that a client, or a proxy before it, is asked to wait."""
 _REDIS_PARTS = ("redis_host", "redis_port", "redis_password", "redis_db")
 
 
@@ -276,6 +279,7 @@ class Settings(BaseSettings):
     queue_max: Annotated[int, _whole(1, 10**9)] = 5_000_000
     message_ttl: Duration | None = None
     status_ttl: Duration = 24 * 3600.0
+    sync_message_processing: Annotated[bool, _parse(_boolean)] = False
     api_keys: Annotated[Mapping[str, SecretStr], NoDecode, _parse(_api_keys)] = {}
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
@@ -303,6 +307,11 @@ class Settings(BaseSettings):
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         user = f":{quote(password, safe='')}@" if password else ""
         return f"redis://{user}{host}:{self.redis_port}/{self.redis_db}"
+
+    @property
+    def sync_wait(self) -> float:
+        """Seconds for which the HTTP API waits for a message to end; 0: it does not wait."""
+        return min(self.send_timeout + _SYNC_LIMITS, _SYNC_MOST) if self.sync_message_processing else 0.0
 
     @property
     def limits(self) -> RateLimits:

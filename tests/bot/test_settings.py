@@ -125,6 +125,7 @@ BAD = [
     ("QUEUE_WORKERS", "1_0", "a whole number"),
     ("QUEUE_MAX", "1e6", "a whole number"),
     ("STATUS_TTL", "1d", "a duration"),
+    ("SYNC_MESSAGE_PROCESSING", "sometimes", "true or false"),
     ("MESSAGE_TTL", "never", "a duration"),
     ("UNCERTAIN_SENDS", "drop", "resend or hold"),
     ("SEND_TIMEOUT", "10", "a duration"),
@@ -306,6 +307,12 @@ def test_address(bind: str, address: tuple[str, int], env) -> None:
 def test_what_is_done_in_doubt(env) -> None:
     assert load_settings().uncertain_sends is Uncertain.RESEND
     assert env(UNCERTAIN_SENDS="Hold").uncertain_sends is Uncertain.HOLD
+
+
+def test_how_long_a_call_waits_for_its_message(env) -> None:
+    assert load_settings().sync_wait == 0
+    assert env(SYNC_MESSAGE_PROCESSING="true").sync_wait == 15
+    assert env(SEND_TIMEOUT="10m").sync_wait == 30
 
 
 def test_they_are_frozen() -> None:
