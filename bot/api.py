@@ -150,8 +150,8 @@ class Api:
         with contextlib.suppress(QueueUnavailable, TimeoutError):  # the messages are taken, as in _known
             async with asyncio.timeout_at(until + self._timeout):
                 status = await self._endings.wait(await self._taken_as(message), 0.0 if too_late else until)
-                if status and status.state not in ENDED and self._desk:
-                    waiting = await self._desk.why(status.id)
+                if status and status.state not in ENDED:
+                    waiting = await self._queue.why(status.id)
         return status, waiting
 
     async def _taken_as(self, message: Message) -> str:

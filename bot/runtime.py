@@ -295,6 +295,7 @@ def _make_memory_queue(settings: Settings, bot_id: str) -> MemoryQueue:
         workers=settings.queue_workers,
         status_ttl=settings.status_ttl,
         queue_max=settings.queue_max,
+        ttl=settings.message_ttl,
         limits=replace(limits, bot=share(limits.bot, processes), paid=share(limits.paid, processes)),
         budget=SharedBudget(together, limits.bot) if limits.bot.count else None,
         paid_budget=SharedBudget(paid_together, limits.paid) if limits.paid.count else None,
