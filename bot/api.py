@@ -24,7 +24,7 @@ from bot.idempotency import FirstBodies
 from bot.outbox import Outbox
 from bot.replies import refuse, reply
 from bot.submission import Invalid, Submission, parse_submissions
-from queueing.contract import MessageStatus, Queue, QueueStats, Waiting
+from queueing.contract import Front, MessageStatus, QueueStats, Waiting
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.message import Message, MessageState
 
@@ -43,7 +43,7 @@ class Api:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: Front,
         outbox: Outbox,
         access: Access,
         *,
@@ -200,17 +200,25 @@ class Api:
             "total_processed": stats.processed,
             "workers_per_process": self._workers,
             "total_workers": sum(process.workers for process in stats.processes),
-            "by_state": {
-                "ready": stats.ready,
-                "waiting": stats.waiting,
-                "scheduled": stats.scheduled,
-                "inflight": stats.inflight,
-                "dead": stats.dead,
-            },
+            "by_state": _by_state(stats),
             "oldest_age": stats.oldest_age,
             "backend": self._queue.backend,
+            "backends": {
+                name: {"queue_depth": part.depth, "by_state": _by_state(part), "oldest_age": part.oldest_age}
+                for name, part in (stats.parts or {self._queue.backend: stats}).items()
+            },
             "processes": [dataclasses.asdict(process) for process in stats.processes],
         }
+
+
+def _by_state(stats: QueueStats) -> Mapping[str, int]:
+    return {
+        "ready": stats.ready,
+        "waiting": stats.waiting,
+        "scheduled": stats.scheduled,
+        "inflight": stats.inflight,
+        "dead": stats.dead,
+    }
 
 
 def unauthorized() -> Response:

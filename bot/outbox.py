@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bot.call import parse_call
-from queueing.contract import Queue
+from queueing.contract import Front
 from queueing.errors import MalformedMessage
 from queueing.events import Enqueued, Observer
 from queueing.message import (
@@ -29,7 +29,7 @@ _MAX_ATTEMPTS = 1_000  # as queueing.message has it for elements that other prog
 class Outbox:
     """Queues sends of the bot `bot_id`. `observe` hears of each."""
 
-    def __init__(self, queue: Queue, observe: Observer, bot_id: str) -> None:
+    def __init__(self, queue: Front, observe: Observer, bot_id: str) -> None:
         self._queue = queue
         self._observe = observe
         self._bot_id = bot_id

@@ -257,6 +257,7 @@ class Settings(BaseSettings):
     web_concurrency: Annotated[int, _whole(1, 1000)] = 6
     queue_workers: Annotated[int, _whole(1, 1000)] = 10
     use_redis_queue: Annotated[bool, _parse(_boolean)] = False
+    redis_queue_percent: Annotated[int, _whole(0, 100)] = 100
     redis_url: Annotated[SecretStr | None, _parse(_redis_url)] = None
     redis_host: Annotated[str, _parse(_host)] = "localhost"
     redis_port: Annotated[int, _whole(1, 65535)] = 6379
@@ -296,7 +297,22 @@ class Settings(BaseSettings):
             raise ValueError("WEBHOOK_SECRET is not set: expected with WEBHOOK_URL, 1 to 256 of A-Z a-z 0-9 _ -")
         if self.webhook_url and self.telegram_api_url == TELEGRAM and not self.webhook_url.startswith("https://"):
             raise ValueError(f"WEBHOOK_URL={self.webhook_url!r}: expected https://…, Telegram calls no other")
+        if self.use_redis_queue and 0 < self.redis_queue_percent < 100:
+            self._can_be_divided()
         return self
+
+    def _can_be_divided(self) -> None:
+        """Between two queues, each of which holds its own part whatever the other does."""
+        for name in ("rate_global", "rate_paid", "queue_workers"):
+            value = getattr(self, name, None)
+            if (value.count if isinstance(value, Rate) else value) == 1:
+                what = f"REDIS_QUEUE_PERCENT={self.redis_queue_percent} divides {name.upper()}, which is 1"
+                raise ValueError(f"{what}: expected 2 at least, or a REDIS_QUEUE_PERCENT of 0 or 100")
+
+    @property
+    def shared_percent(self) -> int:
+        """The share of chats that use the shared queue: 0 if it is not used at all."""
+        return self.redis_queue_percent if self.use_redis_queue else 0
 
     @property
     def redis_dsn(self) -> str:

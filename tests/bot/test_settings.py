@@ -91,6 +91,7 @@ BAD = [
     ("API_KEYS", "YWJj==", "key or name=key"),
     ("API_KEYS", "two words", "key or name=key"),
     ("USE_REDIS_QUEUE", "maybe", "true or false"),
+    ("REDIS_QUEUE_PERCENT", "101", "a whole number"),
     ("REDIS_URL", "localhost:6379", "redis://"),
     ("REDIS_URL", "redis://host:port", "redis://"),
     ("REDIS_URL", "redis://host/name", "redis://"),
@@ -275,6 +276,18 @@ def test_redis_both_ways_is_refused(env) -> None:
 def test_whether_a_server_is_named(name: str, env) -> None:
     assert not env().names_redis
     assert env(**{name: {"REDIS_URL": "rediss://u:p@h:1/2"}.get(name, "1")}).names_redis
+
+
+@pytest.mark.parametrize("name", ["RATE_GLOBAL", "QUEUE_WORKERS"])
+def test_one_cannot_be_divided_between_two_queues(name: str, env) -> None:
+    one = {"RATE_GLOBAL": "1/1s", "QUEUE_WORKERS": "1"}[name]
+    with pytest.raises(
+        SettingsError, match=rf"^REDIS_QUEUE_PERCENT=50 divides {name}, which is 1: expected 2 at least"
+    ):
+        env(**{name: one, "USE_REDIS_QUEUE": "true", "REDIS_QUEUE_PERCENT": "50"})
+    for percent in ("0", "100"):
+        assert env(REDIS_QUEUE_PERCENT=percent).shared_percent == int(percent)
+    assert env(USE_REDIS_QUEUE="false", REDIS_QUEUE_PERCENT="50").shared_percent == 0
 
 
 def test_webhook_wants_a_secret(env) -> None:
