@@ -4,6 +4,8 @@ Which one says a hash of bot and chat alone, so all processes agree, and a large
 shared queue. Each queue has its own part of a bot's budget (`divide`), and holds it by itself.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
@@ -13,6 +15,11 @@ from queueing.contract import DeadLetter, DeadPage, Finding, Front, MessageStatu
 from queueing.errors import QueueUnavailable
 from queueing.limits import Rate
 from queueing.message import Message, MessageState
+
+
+_BESIDES = 0.005
+"""Seconds for which the shared queue may say whether it knows other tokens than `own`: what `own` grants has to be
+written within limits.WRITE_AT_ONCE, whether or not the shared queue's server answers."""
 
 
 def is_in_share(bot: str, chat: str, percent: int) -> bool:
@@ -83,12 +90,12 @@ class SplitQueue:
 
     async def credentials(self, bot: str) -> Sequence[str]:
         own = await self._own.credentials(bot)
-        try:
-            shared = await self._shared.credentials(bot)
-        except QueueUnavailable:
-            if not own:
-                raise
-            shared = ()
+        if not own:
+            return await self._shared.credentials(bot)
+        shared: Sequence[str] = ()
+        with contextlib.suppress(QueueUnavailable, TimeoutError):
+            async with asyncio.timeout(_BESIDES):
+                shared = await self._shared.credentials(bot)
         return list(dict.fromkeys([*own, *shared]))
 
     async def status(self, id: str) -> MessageStatus | None:

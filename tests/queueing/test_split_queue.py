@@ -1,7 +1,7 @@
 """Rule 17: two queues as one, each chat in one of them, the bot's budget divided between them."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from redis.asyncio import Redis
@@ -124,14 +124,18 @@ async def test_what_is_known_of_a_message_is_asked_of_both(
     assert [lease.message.id for lease in await take(own)] == ["memory-0"]
 
 
+def _another_millisecond() -> Callable[[], bool]:
+    died = time.time()
+    return lambda: time.time() > died + 0.003
+
+
 async def test_dead_letters_of_both_are_one_list(split: SplitQueue, shared: RedisQueue, own: MemoryQueue) -> None:
     redis, memory = (chat_of(split, backend) for backend in ("redis", "memory"))
     for n in range(6):
         await split.enqueue([message(str(n), redis if n % 2 else memory)])
         for queue in (shared, own):
             await take(queue, Bury("blocked", "by the user"))
-        died = time.time()
-        await wait_until(lambda: time.time() > died + 0.003, "the next millisecond")
+        await wait_until(_another_millisecond(), "the next millisecond")
     assert [letter.id for letter in await split.dead_letters()] == list("543210")
     seen, page = [], await split.dead_page(4)
     seen += [letter.id for letter in page.letters]
