@@ -16,7 +16,6 @@ from queueing.errors import QueueUnavailable
 from queueing.limits import Rate
 from queueing.message import Message, MessageState
 
-
 _BESIDES = 0.005
 """Seconds for which the shared queue may say whether it knows other tokens than `own`: what `own` grants has to be
 written within limits.WRITE_AT_ONCE, whether or not the shared queue's server answers."""
