@@ -205,7 +205,7 @@ class Runtime:
             maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
             await self._begin(maintenance.start, maintenance.stop)
             await self._begin(worker.start, worker.stop)
-        if own:
+        if own and len(self._queues.parts) == 1:  # else those who come after may have another part of the budget
             self._stack.push_async_callback(self._empty, own)
         handover = Handover(self._front, lambda: left_by_others(self._settings, self._bot_id))
         await self._begin(handover.start, handover.stop)

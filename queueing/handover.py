@@ -5,6 +5,7 @@ was changed, is found here, and accepted anew: with its id, but as if nothing ha
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from queueing.unsent import Journal, Left, Unsent
 _EVERY = 1.0
 """Seconds between two looks: in a reload the processes before end after those that come have begun."""
 
+_FIRST = 1.0
 _AT_ONCE = 100
 
 _logger = logging.getLogger(__name__)
@@ -37,6 +39,10 @@ class Handover:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Waits a moment for the first look, so that what is left goes before what is new."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST):
+                await self._try_to_look()
         self._task = asyncio.create_task(self._run(), name="handover")
 
     async def stop(self) -> None:
@@ -51,11 +57,14 @@ class Handover:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self._look()
-            except (QueueFull, QueueUnavailable, OSError) as error:
-                _logger.debug("the handover has to wait: %s", error)
             await asyncio.sleep(_EVERY)
+            await self._try_to_look()
+
+    async def _try_to_look(self) -> None:
+        try:
+            await self._look()
+        except (QueueFull, QueueUnavailable, OSError) as error:
+            _logger.debug("the handover has to wait: %s", error)
 
     async def _look(self) -> None:
         await self._hand_over()
