@@ -11,7 +11,17 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from queueing.contract import DeadLetter, DeadPage, Finding, Front, MessageStatus, Pause, ProcessStats, QueueStats, Waiting
+from queueing.contract import (
+    DeadLetter,
+    DeadPage,
+    Finding,
+    Front,
+    MessageStatus,
+    Pause,
+    ProcessStats,
+    QueueStats,
+    Waiting,
+)
 from queueing.errors import QueueUnavailable
 from queueing.limits import Rate
 from queueing.message import Message, MessageState
