@@ -256,7 +256,7 @@ async def memory_client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         with pytest.MonkeyPatch.context() as patch:
             directory = tmp_path_factory.mktemp("memory")
             patch.setattr("tempfile.tempdir", str(directory))
-            patch.setattr("bot.runtime._UNSENT", directory / "unsent")
+            patch.setattr("bot.queues._UNSENT", directory / "unsent")
             client = await stack.enter_async_context(application(settings_for(playground.url)))
         yield client
 
