@@ -203,12 +203,8 @@ class Api:
             "by_state": _by_state(stats),
             "oldest_age": stats.oldest_age,
             "backend": self._queue.backend,
-            "backends": {
-                name: {"queue_depth": part.depth, "by_state": _by_state(part), "oldest_age": part.oldest_age}
-                for name, part in (stats.parts or {self._queue.backend: stats}).items()
-            },
             "processes": [dataclasses.asdict(process) for process in stats.processes],
-        }
+        } | _parts_json(stats)
 
 
 def _by_state(stats: QueueStats) -> Mapping[str, int]:
@@ -219,6 +215,15 @@ def _by_state(stats: QueueStats) -> Mapping[str, int]:
         "inflight": stats.inflight,
         "dead": stats.dead,
     }
+
+
+def _parts_json(stats: QueueStats) -> dict[str, object]:
+    """Nothing more, unless there are two queues."""
+    parts = {
+        name: {"queue_depth": part.depth, "by_state": _by_state(part), "oldest_age": part.oldest_age}
+        for name, part in stats.parts.items()
+    }
+    return {"backends": parts} if parts else {}
 
 
 def unauthorized() -> Response:
