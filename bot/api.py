@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -19,11 +19,12 @@ from starlette.responses import Response
 
 from bot.access import Access
 from bot.body import BadBody, read_json
+from bot.endings import ENDED, Endings
 from bot.idempotency import FirstBodies
 from bot.outbox import Outbox
 from bot.replies import refuse, reply
 from bot.submission import Invalid, Submission, parse_submissions
-from queueing.contract import MessageStatus, Queue, QueueStats, Waiting
+from queueing.contract import Front, MessageStatus, QueueStats, Waiting
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.message import Message, MessageState
 
@@ -37,31 +38,41 @@ _FULL_RETRY, _AWAY_RETRY = 10, 2
 class Api:
     """own_bot, own_token: the configured bot. workers: coroutines of each process. timeout: seconds within which the
     queue has to answer all that a call asks it; after that the call is answered with 503.
+    sync_wait: seconds for which a call that posts messages waits for their endings, which `endings` tells; 0: none.
     """
 
     def __init__(
         self,
-        queue: Queue,
+        queue: Front,
         outbox: Outbox,
         access: Access,
         *,
         first_bodies: FirstBodies,
+        endings: Endings,
         own_bot: str,
         own_token: str,
         workers: int,
         timeout: float,
+        sync_wait: float = 0.0,
     ) -> None:
         self._queue = queue
         self._first_bodies = first_bodies
+        self._endings = endings
         self._outbox = outbox
         self._access = access
         self._own_bot = own_bot
         self._own_token = own_token.encode()
         self._workers = workers
         self._timeout = timeout
+        self._sync_wait = sync_wait
 
     async def send(self, request: Request) -> Response:
-        """POST /api/v1/messages: one object → 202 {"id", "status", "created_at"}; an array → {"messages": […]}."""
+        """POST /api/v1/messages: one object → 202 {"id", "status", "created_at"}; an array → {"messages": […]}.
+
+        With SYNC_MESSAGE_PROCESSING: 200 and, instead, the status of each as `message` tells it, once all have ended,
+        whichever way: that the call worked is one thing, what became of the message another. 202 with what is known
+        by then if they have not ended in time. A client that hangs up changes nothing.
+        """
         client = self._access.client(request)
         if client is None:
             return unauthorized()
@@ -81,10 +92,12 @@ class Api:
             return refuse(422, str(error), field=error.field)
         except (QueueFull, QueueUnavailable, TimeoutError) as error:
             return try_later(error)
-        accepted = await asyncio.gather(
-            *(self._receipt(*each, deadline) for each in zip(messages, submissions, strict=True))
-        )
-        return reply({"messages": accepted} if isinstance(content, list) else accepted[0], 202)
+        if self._sync_wait:
+            code, told = await self._endings_of(messages)
+        else:
+            receipts = (self._receipt(*each, deadline) for each in zip(messages, submissions, strict=True))
+            code, told = 202, await asyncio.gather(*receipts)
+        return reply({"messages": told} if isinstance(content, list) else told[0], code)
 
     async def _compose(self, submission: Submission) -> Message:
         try:
@@ -115,6 +128,31 @@ class Api:
         if status is None:
             return {"id": id, "status": MessageState.PENDING.value, "created_at": iso(time.time())}
         return {"id": status.id, "status": status.state.value, "created_at": iso(status.created_at)}
+
+    async def _endings_of(self, messages: Sequence[Message]) -> tuple[int, Sequence[Mapping[str, object]]]:
+        """→ 200 once all have ended, 202 if some have not in time, and what is known of each."""
+        until, code = asyncio.get_running_loop().time() + self._sync_wait, 200
+        told: list[Mapping[str, object]] = []
+        for message in messages:  # one after the other: all have to end, and so each call asks one question at a time
+            status, waiting = await self._ending(message, until)
+            if status is None:
+                told.append({"id": message.id, "status": MessageState.PENDING.value, "created_at": iso(time.time())})
+            else:
+                told.append(_status_json(status, waiting))
+            if status is None or status.state not in ENDED:
+                code = 202
+        return code, told
+
+    async def _ending(self, message: Message, until: float) -> tuple[MessageStatus | None, Waiting | None]:
+        """until: the event loop's time at which it is told of unended."""
+        status = waiting = None
+        too_late = message.send_at is not None and message.send_at > time.time() + self._sync_wait
+        with contextlib.suppress(QueueUnavailable, TimeoutError):  # the messages are taken, as in _known
+            async with asyncio.timeout_at(until + self._timeout):
+                status = await self._endings.wait(await self._taken_as(message), 0.0 if too_late else until)
+                if status and status.state not in ENDED:
+                    waiting = await self._queue.why(status.id)
+        return status, waiting
 
     async def _taken_as(self, message: Message) -> str:
         """Its id or, if another message came first with its dedup key, the id of that."""
@@ -162,17 +200,30 @@ class Api:
             "total_processed": stats.processed,
             "workers_per_process": self._workers,
             "total_workers": sum(process.workers for process in stats.processes),
-            "by_state": {
-                "ready": stats.ready,
-                "waiting": stats.waiting,
-                "scheduled": stats.scheduled,
-                "inflight": stats.inflight,
-                "dead": stats.dead,
-            },
+            "by_state": _by_state(stats),
             "oldest_age": stats.oldest_age,
             "backend": self._queue.backend,
             "processes": [dataclasses.asdict(process) for process in stats.processes],
-        }
+        } | _parts_json(stats)
+
+
+def _by_state(stats: QueueStats) -> Mapping[str, int]:
+    return {
+        "ready": stats.ready,
+        "waiting": stats.waiting,
+        "scheduled": stats.scheduled,
+        "inflight": stats.inflight,
+        "dead": stats.dead,
+    }
+
+
+def _parts_json(stats: QueueStats) -> dict[str, object]:
+    """Nothing more, unless there are two queues."""
+    parts = {
+        name: {"queue_depth": part.depth, "by_state": _by_state(part), "oldest_age": part.oldest_age}
+        for name, part in stats.parts.items()
+    }
+    return {"backends": parts} if parts else {}
 
 
 def unauthorized() -> Response:

@@ -40,11 +40,17 @@ def up() -> None:
 @click.argument("chat")
 @click.argument("text")
 @click.option("--priority", type=click.Choice(["interactive", "normal", "bulk"]), help="Default: normal.")
+@click.option(
+    "--uncertain",
+    type=click.Choice(["resend", "hold"]),
+    help="What to do if nobody knows whether it arrived; default: UNCERTAIN_SENDS.",
+)
 @_url
 @_as_json
-def send(chat: str, text: str, priority: str | None, url: str | None, as_json: bool) -> None:
+def send(chat: str, text: str, priority: str | None, uncertain: str | None, url: str | None, as_json: bool) -> None:
     """Queue TEXT for CHAT, a number or an @name."""
-    body = {"chat_id": chat, "text": text} | ({"priority": priority} if priority else {})
+    optional = {"priority": priority, "uncertain": uncertain}
+    body = {"chat_id": chat, "text": text} | {name: value for name, value in optional.items() if value}
     answer = _ask(url, "/api/v1/messages", body)
     if as_json:
         click.echo(json.dumps(answer))
@@ -62,7 +68,8 @@ def status(id: str, url: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer))
         return
-    for name, value in (answer | {"waiting": _waits(answer["waiting"])}).items():
+    words = {"status": _STATES.get(answer["status"], answer["status"]), "waiting": _waits(answer["waiting"])}
+    for name, value in (answer | words).items():
         if value is not None:
             click.echo(f"{name:<20} {value}")
 
@@ -98,6 +105,10 @@ def why(id: str, url: str | None, as_json: bool) -> None:
         waits = _waits(answer["waiting"])
         click.echo(f"{id} is {answer['status']}" + (f" and waits {waits}" if waits else ""))
 
+
+_STATES = {
+    "uncertain": "uncertain: it may have arrived, and is held until you say: telequeue dead replay, or dead drop",
+}
 
 _REASONS = {
     "ahead": "for those before it",
@@ -274,8 +285,8 @@ def _ask(url: str | None, path: str, body: object = None, *, method: str | None 
         raise click.UsageError("--url: expected http://host:port")
     try:
         base = (url or base_url(settings)).rstrip("/")
-        # So that the server's own words for "the queue does not answer" arrive.
-        seconds = settings.redis_timeout + TIMEOUT
+        # So that the server's own words for "the queue does not answer" arrive, or what it waits for.
+        seconds = settings.redis_timeout + TIMEOUT + settings.sync_wait
         code, answer = call(base, path, body=body, key=first_key(settings), method=method, timeout=seconds)
     except TooSlow as error:
         _fail(str(error))

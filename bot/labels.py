@@ -33,6 +33,8 @@ REASONS = frozenset(
         "outage",
         # and: three processes that held it died
         "poison",
+        # it may have arrived, and is held for a person
+        "uncertain",
     }
 )
 """Why a message is sent again, or not at all."""

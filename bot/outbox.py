@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bot.call import parse_call
-from queueing.contract import Queue
+from queueing.contract import Front
 from queueing.errors import MalformedMessage
 from queueing.events import Enqueued, Observer
 from queueing.message import (
@@ -14,6 +14,7 @@ from queueing.message import (
     check_id,
     check_send_at,
     check_ttl,
+    check_uncertain,
     encode,
     new_id,
     without_chat,
@@ -28,7 +29,7 @@ _MAX_ATTEMPTS = 1_000  # as queueing.message has it for elements that other prog
 class Outbox:
     """Queues sends of the bot `bot_id`. `observe` hears of each."""
 
-    def __init__(self, queue: Queue, observe: Observer, bot_id: str) -> None:
+    def __init__(self, queue: Front, observe: Observer, bot_id: str) -> None:
         self._queue = queue
         self._observe = observe
         self._bot_id = bot_id
@@ -47,6 +48,7 @@ class Outbox:
         ttl: object = None,
         send_at: object = None,
         dedup_key: object = None,
+        uncertain: object = None,
     ) -> Message:
         """The message for a call of the Bot API; `method` is sendMessage unless given, `kwargs` a dict of parameters.
 
@@ -67,6 +69,7 @@ class Outbox:
             ttl=check_ttl(ttl),
             send_at=check_send_at(send_at),
             dedup_key=check_dedup_key(dedup_key),
+            uncertain=check_uncertain(uncertain),
         )
         parse_call(message.body, message.chat)
         if len(encode(message)) > MAX_ELEMENT:

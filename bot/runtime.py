@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from telegram.ext import ApplicationBuilder
 from bot.access import Access
 from bot.api import Api
 from bot.desk_api import DeskApi
+from bot.endings import Endings
 from bot.handlers import add_handlers
 from bot.idempotency import FirstBodies, MemoryFirstBodies, RedisFirstBodies
 from bot.identity import Identity, own_get_me, shared_get_me
@@ -27,6 +27,7 @@ from bot.lock import Lock
 from bot.outbox import Outbox
 from bot.polling import Poller, serve_webhook
 from bot.queued_bot import GetMeCache, QueuedBot
+from bot.queues import left_by_others, make_queues
 from bot.sender import Sender
 from bot.settings import Settings
 from bot.store import connect, leader_key
@@ -40,12 +41,10 @@ from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
 from queueing.contract import Queue
 from queueing.errors import QueueError
-from queueing.events import Crashed, Event
+from queueing.events import Crashed, Enqueued, Event, Observer
+from queueing.handover import Handover
 from queueing.maintenance import Maintenance
-from queueing.memory_queue import MemoryQueue
-from queueing.redis_queue import RedisQueue
 from queueing.retry import RetryPolicy
-from queueing.shared_budget import SharedBudget, share
 from queueing.tasks import end
 from queueing.worker import Worker
 
@@ -60,8 +59,6 @@ _WATCH_EVERY = 5.0
 _REGISTER_AGAIN = 1.0
 _EMPTYING = 5.0
 """Seconds that a queue within this process gets to empty itself before it stops."""
-_UNSENT = Path(".telequeue/unsent")
-"""Where, below the working directory, such a queue keeps what it did not send: a directory for each bot."""
 
 
 class Runtime:
@@ -81,14 +78,15 @@ class Runtime:
         self._bot_id = self._token.partition(":")[0]
         self._stack = AsyncExitStack()
         self._redis = connect(settings.redis_dsn, settings.redis_timeout) if settings.use_redis_queue else None
-        self._queue = _make_queue(settings, self._bot_id)
+        self._queues = make_queues(settings, self._bot_id)
+        self._front = self._queues.front
         self._request = AiohttpRequest(settings.send_timeout)
-        self.metrics = Metrics(self._queue.backend, REASONS, METHODS)
+        self.metrics = Metrics([part.queue.backend for part in self._queues.parts], REASONS, METHODS)
         self._journal = Journal()
-        self.snapshot = Snapshot(self._queue)
-        self._worker = self._make_worker()
-        self._maintenance = Maintenance(self._queue, self._observe)
-        outbox = Outbox(self._queue, self._observe, self._bot_id)
+        self._endings = Endings(self._front.status)
+        self.snapshot = Snapshot(self._front)
+        self._workers = self._make_workers()
+        outbox = Outbox(self._front, self._observe_enqueued, self._bot_id)
         get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
         self._application = self._make_application(outbox, get_me)
         self._intake = Intake(self._application, self._make_update_log())
@@ -103,21 +101,33 @@ class Runtime:
         )
         access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
         self.api = self._make_api(outbox, access)
-        self.desk_api = DeskApi(self._queue, access, own_bot=self._bot_id, timeout=self._patience)
-        self._server = ServerWatch(self._queue, lambda: voice is None or voice.number >= 0 or voice.take())
-        self.health = Health(self._queue, self.snapshot, self._worker, self._server, lambda: self._identity.problem)
+        self.desk_api = DeskApi(self._front, access, own_bot=self._bot_id, timeout=self._patience)
+        self._server = ServerWatch(self._front, lambda: voice is None or voice.number >= 0 or voice.take())
+        self.health = Health(self.snapshot, self._workers, self._server, lambda: self._identity.problem)
 
-    def _make_worker(self) -> Worker:
+    def _make_workers(self) -> list[Worker]:
+        """One for each queue. They share a sender, so that a token that one queue learns serves the other, too."""
         settings = self._settings
         sender = Sender(
-            self._queue,
+            self._front,
             api_url=settings.telegram_api_url,
             send_timeout=settings.send_timeout,
             request=self._request,
             own_token=self._token,
         )
-        policy = RetryPolicy(settings.max_attempts, settings.retry_base, settings.retry_max)
-        return Worker(self._queue, sender.deliver, workers=settings.queue_workers, policy=policy, observe=self._observe)
+        policy = RetryPolicy(
+            settings.max_attempts, settings.retry_base, settings.retry_max, uncertain=settings.uncertain_sends
+        )
+        return [
+            Worker(
+                part.queue,
+                sender.deliver,
+                workers=part.workers,
+                policy=policy,
+                observe=self._observer(part.queue.backend),
+            )
+            for part in self._queues.parts
+        ]
 
     def _make_application(self, outbox: Outbox, get_me: GetMeCache) -> AnyApplication:
         bot = QueuedBot(
@@ -129,7 +139,7 @@ class Runtime:
         )
         builder = ApplicationBuilder().application_class(IntakeApplication).bot(bot).updater(None).job_queue(None)
         application = builder.build()
-        add_handlers(application, self._queue.stats)
+        add_handlers(application, self._front.stats)
         return application
 
     def _make_update_log(self) -> UpdateLog:
@@ -142,14 +152,16 @@ class Runtime:
 
     def _make_api(self, outbox: Outbox, access: Access) -> Api:
         return Api(
-            self._queue,
+            self._front,
             outbox,
             access,
             first_bodies=self._make_first_bodies(),
+            endings=self._endings,
             own_bot=self._bot_id,
             own_token=self._token,
             workers=self._settings.queue_workers,
             timeout=self._patience,
+            sync_wait=self._settings.sync_wait,
         )
 
     @property
@@ -161,25 +173,42 @@ class Runtime:
         keep = self._settings.status_ttl
         return MemoryFirstBodies(keep) if self._redis is None else RedisFirstBodies(self._redis, keep)
 
-    def _observe(self, event: Event, /) -> None:
-        if isinstance(event, Crashed):
-            os.kill(os.getpid(), signal.SIGTERM)  # what it still has in hand is settled; gunicorn starts another
-        self.metrics(event)
-        self._journal(event)
+    def _observer(self, backend: str) -> Observer:
+        """Of what happens in this one of the queues."""
+
+        def observe(event: Event, /) -> None:
+            if isinstance(event, Crashed):
+                os.kill(os.getpid(), signal.SIGTERM)  # what it still has in hand is settled; gunicorn starts another
+            self.metrics.count(event, backend)
+            self._journal(event)
+            self._endings(event)
+
+        return observe
+
+    def _observe_enqueued(self, event: Event, /) -> None:
+        assert isinstance(event, Enqueued)
+        self.metrics.count(event, self._queues.backend_of(event.message))
 
     async def start(self) -> None:
         """Starts everything. What a part needs to be stopped for comes before it, and so is stopped after it."""
         if self._redis is not None:
             self._stack.push_async_callback(self._redis.aclose)
-        if self._redis is None:
-            await self._register()  # before it takes up what was left, which has no token with it
-        await self._begin(self._queue.start, self._queue.close)
+        if own := self._queues.own:
+            await own.register(
+                self._bot_id, self._token
+            )  # before it takes up what was left, which has no token with it
+        for part in self._queues.parts:
+            await self._begin(part.queue.start, part.queue.close)
         self._stack.push_async_callback(self._request.shutdown)
         self._stack.push_async_callback(self._application.shutdown)
-        await self._begin(self._maintenance.start, self._maintenance.stop)
-        await self._begin(self._worker.start, self._worker.stop)
-        if self._redis is None:
-            self._stack.push_async_callback(self._empty)
+        for part, worker in zip(self._queues.parts, self._workers, strict=True):
+            maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
+            await self._begin(maintenance.start, maintenance.stop)
+            await self._begin(worker.start, worker.stop)
+        if own and len(self._queues.parts) == 1:  # else those who come after may have another part of the budget
+            self._stack.push_async_callback(self._empty, own)
+        handover = Handover(self._front, lambda: left_by_others(self._settings, self._bot_id))
+        await self._begin(handover.start, handover.stop)
         self._repeat(_SHOW_WORKERS_EVERY, self._show_workers)
         self._repeat(_WATCH_EVERY, self.health.watch)
         self._repeat(_WATCH_EVERY, self._server.look)
@@ -191,8 +220,9 @@ class Runtime:
         """Leaves it to other processes to speak to Telegram about updates. What comes over HTTP is still served.
 
         To be called as soon as the process is to end: it must not win an election any more, and tell Telegram of a
-        webhook that those after it no longer have.
+        webhook that those after it no longer have. Calls that wait for a message to end are answered as it is now.
         """
+        self._endings.give_up()
         await self._election.stop()
 
     async def stop(self) -> None:
@@ -217,7 +247,9 @@ class Runtime:
         self._in_background(repeatedly(), action.__name__)
 
     async def _show_workers(self) -> None:
-        self.metrics.show_workers(self._worker.workers, self._worker.busy)
+        self.metrics.show_workers(
+            sum(worker.workers for worker in self._workers), sum(worker.busy for worker in self._workers)
+        )
 
     async def _come_up(self) -> None:
         """What needs Redis and Telegram: however long they are away."""
@@ -229,7 +261,7 @@ class Runtime:
     async def _register(self) -> None:
         while True:
             try:
-                return await self._queue.register(self._bot_id, self._token)
+                return await self._front.register(self._bot_id, self._token)
             except QueueError as error:
                 _logger.error("waiting for the queue's server: %s", error)
             await asyncio.sleep(_REGISTER_AGAIN)
@@ -251,45 +283,13 @@ class Runtime:
         if self._application.running:
             await self._application.stop()
 
-    async def _empty(self) -> None:
+    async def _empty(self, own: Queue) -> None:
         """Lets the workers send what a queue within this process holds, for a while. It keeps the rest on disk."""
         ends = time.monotonic() + _EMPTYING
         while time.monotonic() < ends:
-            if not (await self._queue.stats()).depth:
+            if not (await own.stats()).depth:
                 return
             await asyncio.sleep(0.05)
-
-
-def _make_queue(settings: Settings, bot_id: str) -> Queue:
-    if not settings.use_redis_queue:
-        return _make_memory_queue(settings, bot_id)
-    return RedisQueue(
-        settings.redis_dsn,
-        workers=settings.queue_workers,
-        lease_seconds=settings.lease_seconds,
-        status_ttl=settings.status_ttl,
-        queue_max=settings.queue_max,
-        default_bot=bot_id,
-        limits=settings.limits,
-        timeout=settings.redis_timeout,
-    )
-
-
-def _make_memory_queue(settings: Settings, bot_id: str) -> MemoryQueue:
-    """Its share of the bot's budget, which all processes of this machine together do not exceed."""
-    limits = settings.limits
-    processes = settings.web_concurrency
-    together = Path(tempfile.gettempdir()) / f"telequeue-{os.getuid()}"
-    paid_together = together.with_name(f"{together.name}-paid")
-    return MemoryQueue(
-        workers=settings.queue_workers,
-        status_ttl=settings.status_ttl,
-        queue_max=settings.queue_max,
-        limits=replace(limits, bot=share(limits.bot, processes), paid=share(limits.paid, processes)),
-        budget=SharedBudget(together, limits.bot) if limits.bot.count else None,
-        paid_budget=SharedBudget(paid_together, limits.paid) if limits.paid.count else None,
-        journal=_UNSENT / bot_id,
-    )
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

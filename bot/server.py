@@ -24,7 +24,7 @@ from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from monitoring.logs import mask
 
-_HTTP_GRACE = 5  # seconds that requests under way have to end: none here waits for a send
+_HTTP_GRACE = 5  # seconds that requests under way have to end: once the process drains, none waits for a send
 
 _log = structlog.get_logger(__name__)
 _running: Settings | None = None
@@ -97,8 +97,17 @@ def graceful_seconds(settings: Settings) -> int:
 
 def announce(settings: Settings) -> None:
     """Logs, once for all processes, which bot and which queue this is."""
-    queue = mask(settings.redis_dsn) if settings.use_redis_queue else "in-process"
+    queue = _described(settings)
     _log.info("starting", bot=settings.bot_id, queue=queue, processes=settings.web_concurrency, bind=settings.bind)
+
+
+def _described(settings: Settings) -> str:
+    server, percent = mask(settings.redis_dsn), settings.redis_queue_percent
+    if not settings.use_redis_queue:
+        return "in-process"
+    if percent == 0:
+        return f"in-process; nothing is sent of what {server} holds (REDIS_QUEUE_PERCENT=0)"
+    return server if percent == 100 else f"{server} for {percent} % of the chats, in-process for the others"
 
 
 class Log(Logger):  # type: ignore[misc]

@@ -16,12 +16,15 @@ from monitoring.logs import mask
 from queueing.address import FORMS, Address
 from queueing.errors import MalformedMessage
 from queueing.limits import OFF, Rate, RateLimits
-from queueing.message import canonical_chat
+from queueing.message import Uncertain, canonical_chat
 
 TELEGRAM = "https://api.telegram.org"
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 365 * 24 * 3600.0  # no duration here means more than a year; beyond it is a slip of a digit
 _SHOWN = 80  # characters of a bad value that an error repeats
+_SYNC_LIMITS, _SYNC_MOST = 5.0, 30.0
+"""Of SYNC_MESSAGE_PROCESSING, in seconds: what limits make a message wait in good health (1 s for a private chat, 3 s
+for a group, on average) beyond SEND_TIMEOUT; and the most that a client, or a proxy before it, is asked to wait."""
 _REDIS_PARTS = ("redis_host", "redis_port", "redis_password", "redis_db")
 
 
@@ -254,6 +257,7 @@ class Settings(BaseSettings):
     web_concurrency: Annotated[int, _whole(1, 1000)] = 6
     queue_workers: Annotated[int, _whole(1, 1000)] = 10
     use_redis_queue: Annotated[bool, _parse(_boolean)] = False
+    redis_queue_percent: Annotated[int, _whole(0, 100)] = 100
     redis_url: Annotated[SecretStr | None, _parse(_redis_url)] = None
     redis_host: Annotated[str, _parse(_host)] = "localhost"
     redis_port: Annotated[int, _whole(1, 65535)] = 6379
@@ -272,8 +276,11 @@ class Settings(BaseSettings):
     # Nothing ties these two: heartbeats keep the lease of a send that takes longer, as an upload may.
     lease_seconds: Annotated[float, _parse(_lease)] = 15.0
     send_timeout: Duration = 10.0
+    uncertain_sends: Annotated[Uncertain, _one_of("resend", "hold")] = Uncertain.RESEND
     queue_max: Annotated[int, _whole(1, 10**9)] = 5_000_000
+    message_ttl: Duration | None = None
     status_ttl: Duration = 24 * 3600.0
+    sync_message_processing: Annotated[bool, _parse(_boolean)] = False
     api_keys: Annotated[Mapping[str, SecretStr], NoDecode, _parse(_api_keys)] = {}
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
@@ -290,7 +297,22 @@ class Settings(BaseSettings):
             raise ValueError("WEBHOOK_SECRET is not set: expected with WEBHOOK_URL, 1 to 256 of A-Z a-z 0-9 _ -")
         if self.webhook_url and self.telegram_api_url == TELEGRAM and not self.webhook_url.startswith("https://"):
             raise ValueError(f"WEBHOOK_URL={self.webhook_url!r}: expected https://…, Telegram calls no other")
+        if self.use_redis_queue and 0 < self.redis_queue_percent < 100:
+            self._can_be_divided()
         return self
+
+    def _can_be_divided(self) -> None:
+        """Between two queues, each of which holds its own part whatever the other does."""
+        for name in ("rate_global", "rate_paid", "queue_workers"):
+            value = getattr(self, name, None)
+            if (value.count if isinstance(value, Rate) else value) == 1:
+                what = f"REDIS_QUEUE_PERCENT={self.redis_queue_percent} divides {name.upper()}, which is 1"
+                raise ValueError(f"{what}: expected 2 at least, or a REDIS_QUEUE_PERCENT of 0 or 100")
+
+    @property
+    def shared_percent(self) -> int:
+        """The share of chats that use the shared queue: 0 if it is not used at all."""
+        return self.redis_queue_percent if self.use_redis_queue else 0
 
     @property
     def redis_dsn(self) -> str:
@@ -301,6 +323,11 @@ class Settings(BaseSettings):
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         user = f":{quote(password, safe='')}@" if password else ""
         return f"redis://{user}{host}:{self.redis_port}/{self.redis_db}"
+
+    @property
+    def sync_wait(self) -> float:
+        """Seconds for which the HTTP API waits for a message to end; 0: it does not wait."""
+        return min(self.send_timeout + _SYNC_LIMITS, _SYNC_MOST) if self.sync_message_processing else 0.0
 
     @property
     def limits(self) -> RateLimits:

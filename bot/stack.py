@@ -122,7 +122,7 @@ class Stack:
             return
         self._environ["USE_REDIS_QUEUE"] = "true"
         if settings.names_redis:
-            _say(f"Queue     {mask(settings.redis_dsn)}")
+            _say(f"Queue     {mask(settings.redis_dsn)}{self._share}")
             return
         binary = embedded.find_server()
         port = embedded.free_port(embedded.DEFAULT_PORT)
@@ -133,10 +133,15 @@ class Stack:
         where = f"{Path(binary).name} on 127.0.0.1:{port}, data in {self._directory.name}/"
         if port != embedded.DEFAULT_PORT:
             where += f" ({embedded.DEFAULT_PORT} is taken)"
-        _say(f"Queue     {where}")
+        _say(f"Queue     {where}{self._share}")
         if not self._wait(lambda: embedded.is_up(port), _PATIENCE):
             _say("          it reads the queue that was left …")
             self._wait(lambda: embedded.is_up(port))
+
+    @property
+    def _share(self) -> str:
+        percent = self._settings.redis_queue_percent
+        return "" if percent == 100 else f", for {percent} % of the chats; for the others within each process"
 
     def _start_playground(self) -> None:
         if self._settings.telegram_token is not None:

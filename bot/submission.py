@@ -20,7 +20,7 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     "bot_token": (str, "must be a string"),
     "track": (bool, "must be true or false"),
 }
-_ARGUMENTS = ("chat_id", "text", "method", "kwargs", "max_attempts", "ttl", "send_at", "dedup_key")
+_ARGUMENTS = ("chat_id", "text", "method", "kwargs", "max_attempts", "ttl", "send_at", "dedup_key", "uncertain")
 _FIELDS = frozenset({*_TYPES, *_ARGUMENTS, "priority"})
 _TOKEN = re.compile(r"\d{1,20}:[\w-]{1,200}", re.ASCII)
 _BOT = re.compile(r"\d{1,20}", re.ASCII)

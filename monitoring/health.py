@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
-from queueing.contract import Queue, QueueStats
+from queueing.contract import QueueStats
 from queueing.worker import Worker
 
 OK = "ok"
@@ -47,23 +47,23 @@ class Report:
 
 
 class Health:
-    """Answers for one process. bot_problem: why it is not known who the bot is, in words; None when it is."""
+    """Answers for one process.
+
+    workers: of each of its queues. bot_problem: why it is not known who the bot is, in words; None when it is.
+    """
 
     def __init__(
         self,
-        queue: Queue,
         snapshot: Snapshot,
-        worker: Worker,
+        workers: Sequence[Worker],
         server: ServerWatch,
         bot_problem: Callable[[], str | None],
     ) -> None:
-        self._queue = queue
         self._server = server
         self._snapshot = snapshot
-        self._worker = worker
+        self._workers = workers
         self._bot_problem = bot_problem
-        self._moved_at = time.monotonic()
-        self._processed = -1
+        self._moves: dict[str, _Moves] = {}
 
     def live(self) -> Report:
         return Report({"event_loop": OK})
@@ -84,27 +84,45 @@ class Health:
         return Report(checks, warnings=self._server.warnings)
 
     async def watch(self) -> QueueStats | None:
-        """Looks at whether the queue moves; to be called every few seconds, so that a standstill is noticed."""
+        """Looks at whether the queues move; to be called every few seconds, so that a standstill is noticed."""
         stats = await self._snapshot.read()
-        if stats is None or not _due(stats) or stats.inflight > 0 or stats.processed != self._processed:
-            self._moved_at = time.monotonic()
-        if stats is not None:
-            self._processed = stats.processed
+        if stats is None:
+            self._moves.clear()
+        else:
+            for name, part in (stats.parts or {self._snapshot.backend: stats}).items():
+                self._moves.setdefault(name, _Moves()).look(part)
         return stats
 
     def _queue_problem(self, stats: QueueStats | None) -> str | None:
-        if self._server.problem or (stats and self._worker.available):
+        if self._server.problem or (stats and all(worker.available for worker in self._workers)):
             return self._server.problem
         return "the queue's server (Redis) does not answer"
 
     def _workers_problem(self) -> str | None:
-        if not self._worker.running:
+        if not all(worker.running for worker in self._workers):
             return "worker coroutines have ended"
-        if self._queue.remaining() <= 0:
+        if min(worker.remaining for worker in self._workers) <= 0:
             return "the queue was not asked for work within the lease time"
-        if time.monotonic() - self._moved_at > _STANDSTILL:
+        if any(moves.standstill > _STANDSTILL for moves in self._moves.values()):
             return f"work is due, but nothing was taken for {_STANDSTILL:.0f} s"
         return None
+
+
+class _Moves:
+    """Whether a queue moves."""
+
+    def __init__(self) -> None:
+        self.moved_at = time.monotonic()
+        self._processed = -1
+
+    def look(self, stats: QueueStats) -> None:
+        if not _due(stats) or stats.inflight > 0 or stats.processed != self._processed:
+            self.moved_at = time.monotonic()
+        self._processed = stats.processed
+
+    @property
+    def standstill(self) -> float:
+        return time.monotonic() - self.moved_at
 
 
 def _due(stats: QueueStats) -> bool:

@@ -21,12 +21,10 @@ class Journal:
             case Released(message, reason, error, delay, _) if reason is not None:
                 again = f"will be tried again in {delay:.1f} s"
                 _logger.info("message %s to chat %s %s: %s (%s)", message.id, message.chat, again, error, reason)
-            case Buried(None, reason, error, _):
-                _logger.warning("an element of the list is now a dead letter: %s (%s)", error, reason)
-            case Buried(message, reason, error, _) if message is not None:
-                _logger.warning("message %s is now a dead letter: %s (%s)", message.id, error, reason)
-            case Reaped(incarnation, recovered):
-                _logger.warning("process %s is presumed dead; %d of its messages go to others", incarnation, recovered)
+            case Buried():
+                _note_burial(event)
+            case Reaped():
+                _note_death(event)
             case ClockJumped(seconds):
                 _logger.warning(
                     "the clock of the queue's server was set by %+.1f s; the queue goes on as before", seconds
@@ -44,3 +42,19 @@ class Journal:
         elif not self._away:
             _logger.error("the queue's server does not answer, sending waits for it: %s", event.error)
         self._away = isinstance(event, Unavailable)
+
+
+def _note_burial(event: Buried) -> None:
+    if event.message is None:
+        _logger.warning("an element of the list is now a dead letter: %s (%s)", event.error, event.reason)
+    elif event.reason == "uncertain":
+        _logger.warning("message %s may have been sent, and is held for a person: %s", event.message.id, event.error)
+    else:
+        _logger.warning("message %s is now a dead letter: %s (%s)", event.message.id, event.error, event.reason)
+
+
+def _note_death(event: Reaped) -> None:
+    others = event.recovered - event.held
+    _logger.warning("process %s is presumed dead; %d of its messages go to others", event.incarnation, others)
+    if event.held:
+        _logger.warning("%d of its messages may have been sent, and are held for a person", event.held)

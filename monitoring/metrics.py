@@ -9,6 +9,7 @@ Labels come from fixed sets; a value outside its set, which some program may hav
 """
 
 import asyncio
+import itertools
 import os
 from collections.abc import Collection, Iterable
 
@@ -19,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from monitoring.snapshot import Snapshot
 from queueing.contract import QueueStats
-from queueing.events import Acked, Buried, Claimed, Enqueued, Event, Reaped, Released
+from queueing.events import Acked, Buried, Claimed, Enqueued, Event, Limited, Reaped, Released
 from queueing.message import Message, Priority
 
 WEBHOOK_RESULTS = (
@@ -34,6 +35,9 @@ WEBHOOK_RESULTS = (
 )
 """What can become of an update: the values of `webhook_updates_total{result}`, polled updates included."""
 
+LIMIT_SCOPES = ("chat", "group", "bot", "flood")
+"""What can make a message wait: the values of `rate_limited_total{scope}`. `flood`: a 429."""
+
 OTHER = "other"
 
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -41,16 +45,15 @@ _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """One a process. Is an Observer of the queue's events; the rest is told through its methods.
+    """One a process. `count` is told of the queues' events, the other methods of the rest.
 
-    backend: the queue's, `redis` or `memory`.
+    backends: of the queues, `redis`, `memory` or both.
     reasons: the classes of failures that are shown as such.
     methods: the Bot API's methods, in their usual spelling; Telegram takes them in any case.
     """
 
-    def __init__(self, backend: str, reasons: Collection[str], methods: Collection[str]) -> None:
+    def __init__(self, backends: Collection[str], reasons: Collection[str], methods: Collection[str]) -> None:
         self.registry = CollectorRegistry()
-        self._backend = backend
         self._reasons = frozenset(reasons)
         self._methods = {method.lower(): method for method in methods}
         by_priority = ("backend", "priority")
@@ -59,6 +62,7 @@ class Metrics:
         self._retried = self._counter("messages_retried", "Attempts that will be repeated.", ("reason",))
         self._dead = self._counter("messages_dead", "Messages that went to the dead letters.", ("reason",))
         self._uncertain = self._counter("messages_uncertain", "Attempts of which nobody knows whether they arrived.")
+        self._limited = self._counter("rate_limited", "Waits for a limit or a 429, by what it holds for.", ("scope",))
         self._recovered = self._counter("lease_recoveries", "Messages taken over from dead processes.")
         self._updates = self._counter("webhook_updates", "Updates from Telegram, by what became of them.", ("result",))
         self._delivery = self._histogram("delivery_seconds", "From acceptance to confirmation.", _WAITS, ("priority",))
@@ -68,7 +72,7 @@ class Metrics:
         self._workers = self._gauge("workers", "Worker coroutines.")
         self._busy = self._gauge("workers_busy", "Worker coroutines with a message in hand.")
         self._processes = self._gauge("processes", "Processes.")
-        self._show_zeros()
+        self._show_zeros(backends)
 
     def _counter(self, name: str, help: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(f"telequeue_{name}", help, labels, registry=self.registry)
@@ -79,38 +83,49 @@ class Metrics:
     def _gauge(self, name: str, help: str) -> Gauge:
         return Gauge(f"telequeue_{name}", help, registry=self.registry, multiprocess_mode="livesum")
 
-    def _show_zeros(self) -> None:
+    def _show_zeros(self, backends: Collection[str]) -> None:
         """A series that appears with its first increment hides that increment from `rate()`."""
-        for priority in Priority:
-            self._enqueued.labels(self._backend, priority.value)
-            self._sent.labels(self._backend, priority.value)
+        for backend, priority in itertools.product(backends, Priority):
+            self._enqueued.labels(backend, priority.value)
+            self._sent.labels(backend, priority.value)
+        for scope in LIMIT_SCOPES:
+            self._limited.labels(scope)
         for result in WEBHOOK_RESULTS:
             self._updates.labels(result)
 
-    def __call__(self, event: Event, /) -> None:
+    def count(self, event: Event, backend: str) -> None:
+        """It happened in this one of the queues."""
         match event:
             case Enqueued(message):
-                self._enqueued.labels(self._backend, message.priority.value).inc()
+                self._enqueued.labels(backend, message.priority.value).inc()
             case Claimed(_, waited):
                 self._pickup.observe(waited)
             case Acked(message, took, since_accepted):
-                self._count_sent(message, took, since_accepted)
+                self._count_sent(message, took, since_accepted, backend)
             case Released(_, reason, _, _, uncertain):
-                self._uncertain.inc(uncertain)
-                if reason is not None:
-                    self._retried.labels(self._reason(reason)).inc()
+                self._count_released(reason, uncertain=uncertain)
             case Buried(_, reason, _, uncertain):
                 self._uncertain.inc(uncertain)
                 self._dead.labels(self._reason(reason)).inc()
-            case Reaped(_, recovered):
+            case Reaped(_, recovered, held):
                 self._uncertain.inc(recovered)
                 self._recovered.inc(recovered)
+                self._dead.labels(self._reason("uncertain")).inc(held)
+            case Limited(scope, times) if scope in LIMIT_SCOPES:
+                self._limited.labels(scope).inc(times)
 
-    def _count_sent(self, message: Message, took: float, since_accepted: float) -> None:
-        self._sent.labels(self._backend, message.priority.value).inc()
+    def _count_sent(self, message: Message, took: float, since_accepted: float, backend: str) -> None:
+        self._sent.labels(backend, message.priority.value).inc()
         self._delivery.labels(message.priority.value).observe(since_accepted)
         method = self._methods.get(str(message.body.get("method", "sendMessage")).lower(), OTHER)
         self._send.labels(method).observe(took)
+
+    def _count_released(self, reason: str | None, *, uncertain: bool) -> None:
+        self._uncertain.inc(uncertain)
+        if reason is not None:
+            self._retried.labels(self._reason(reason)).inc()
+        if reason == "flood":
+            self._limited.labels(reason).inc()
 
     def _reason(self, reason: str) -> str:
         return reason if reason in self._reasons else OTHER
@@ -161,7 +176,7 @@ class QueueGauges(Collector):
         self._stats = stats
 
     def collect(self) -> Iterable[Metric]:
-        if self._backend == "redis":
+        if self._backend != "memory":
             up = float(self._stats is not None)
             yield GaugeMetricFamily("telequeue_redis_up", "Whether Redis answers (1) or not (0).", up)
         if self._stats is not None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from queueing.contract import Finding, Queue
+from queueing.contract import Finding, Front
 from queueing.errors import QueueError
 
 _logger = logging.getLogger(__name__)
@@ -12,7 +12,7 @@ _logger = logging.getLogger(__name__)
 class ServerWatch:
     """may_speak: whether this process is to log what all that use the server find."""
 
-    def __init__(self, queue: Queue, may_speak: Callable[[], bool]) -> None:
+    def __init__(self, queue: Front, may_speak: Callable[[], bool]) -> None:
         self._queue = queue
         self._may_speak = may_speak
         self._findings: Sequence[Finding] = ()

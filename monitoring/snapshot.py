@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from queueing.contract import Queue, QueueStats
+from queueing.contract import Front, QueueStats
 from queueing.errors import QueueError
 
 _FRESH = 1.0
@@ -16,7 +16,7 @@ _PATIENCE = 2.0
 class Snapshot:
     """Asks `queue.stats()` once a second at most, however many ask here, and does not wait long for the answer."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Front) -> None:
         self.backend = queue.backend
         self._queue = queue
         self._asking = asyncio.Lock()

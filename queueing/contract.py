@@ -93,7 +93,10 @@ class ProcessStats:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """Counts of messages, by state. `ready` includes the front door. `oldest_age`: seconds, None if none waits."""
+    """Counts of messages, by state. `ready` includes the front door. `oldest_age`: seconds, None if none waits.
+
+    parts: of several queues that are as one, each on its own, by `backend`.
+    """
 
     ready: int = 0
     waiting: int = 0
@@ -103,6 +106,7 @@ class QueueStats:
     oldest_age: float | None = None
     processed: int = 0
     processes: Sequence[ProcessStats] = ()
+    parts: Mapping[str, "QueueStats"] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
@@ -245,15 +249,13 @@ class Desk(Protocol):
         """The id of the message that was taken with this key in the last 24 hours."""
 
 
-class Queue(Desk, Protocol):
-    """A queue of messages in lanes. Every method raises QueueUnavailable when the server does not answer."""
+class Front(Desk, Protocol):
+    """What those see of a queue who put messages into it, ask about them, or operate it: of one, or of several as one.
+    Every method raises QueueUnavailable when the server does not answer."""
 
     @property
     def backend(self) -> str:
-        """`redis` or `memory`: the label of the metrics."""
-
-    async def start(self) -> None:
-        """Opens what is needed. Does not wait for a server that is away."""
+        """`redis` or `memory`: the label of the metrics. `split`: both, each for some of the chats."""
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
         """Takes all of them, in this order, or none. An id that is tracked already is not taken again.
@@ -273,6 +275,25 @@ class Queue(Desk, Protocol):
     async def credentials(self, bot: str) -> Sequence[str]:
         """What may speak for a bot, to be tried in this order: what is registered, then the newest that was offered and
         differs. Empty: the bot is unknown. Never to be shown."""
+
+    async def status(self, id: str) -> MessageStatus | None:
+        """What is known of a tracked message."""
+
+    async def stats(self) -> QueueStats:
+        """Counts, cheap enough to ask for at every scrape."""
+
+    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
+        """The newest dead letters."""
+
+    async def check(self) -> Sequence[Finding]:
+        """What its server lacks."""
+
+
+class Queue(Front, Protocol):
+    """A queue of messages in lanes. Every method raises QueueUnavailable when the server does not answer."""
+
+    async def start(self) -> None:
+        """Opens what is needed. Does not wait for a server that is away."""
 
     async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
         """Settles, then leases up to `want` messages (0: none) of lanes that are eligible now. One caller a process.
@@ -298,18 +319,6 @@ class Queue(Desk, Protocol):
 
     async def reap(self) -> Sequence[TakenOver]:
         """Takes back what dead processes held, for each found dead."""
-
-    async def status(self, id: str) -> MessageStatus | None:
-        """What is known of a tracked message."""
-
-    async def stats(self) -> QueueStats:
-        """Counts, cheap enough to ask for at every scrape."""
-
-    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        """The newest dead letters."""
-
-    async def check(self) -> Sequence[Finding]:
-        """What its server lacks."""
 
     async def close(self) -> None:
         """Leaves cleanly: what this process still holds goes back to its lanes."""

@@ -22,14 +22,16 @@ class RedisDesk:
 
     keys:       the names of the queue's keys.
     limits_arg: what may leave, as lua/limits.lua reads it.
+    ttl_arg:    ms after which a message that brings no ttl expires, or ''.
     """
 
     _patient: "Redis"
     """For what may run twice: repeats by itself what got no answer."""
 
-    def __init__(self, keys: Keys, limits_arg: str) -> None:
+    def __init__(self, keys: Keys, limits_arg: str, ttl_arg: str) -> None:
         self._keys = keys
         self._limits_arg = limits_arg
+        self._ttl_arg = ttl_arg
         self._redrive, self._drop, self._trim = Script("redrive"), Script("drop"), Script("trim")
         self._pause, self._resume = Script("pause"), Script("resume")
         self._cancel, self._why = Script("cancel"), Script("why")
@@ -69,7 +71,8 @@ class RedisDesk:
         done = 0
         batches = [ids[i : i + _BATCH] for i in range(0, len(ids), _BATCH)]
         for batch in reversed(batches) if head else batches:
-            done += await self._run(self._redrive, secrets.token_hex(12), int(head), self._limits_arg, *batch)
+            arguments = secrets.token_hex(12), int(head), self._limits_arg, self._ttl_arg
+            done += await self._run(self._redrive, *arguments, *batch)
         return done
 
     async def redrive_all(self, *, head: bool = False) -> int:

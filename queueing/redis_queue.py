@@ -58,6 +58,7 @@ class RedisQueue(RedisDesk):
     queue_max:     messages that may wait before `enqueue` refuses.
     default_bot:   the bot of elements that name none.
     limits:        what may leave.
+    ttl:           seconds after which a message that brings no ttl expires; None: never.
     uncertain:     what becomes of messages that a dead process held, and that say nothing themselves.
     timeout:       seconds for which an answer of the server is awaited.
     name:          the list that is the front door; all other keys derive from it.
@@ -75,6 +76,7 @@ class RedisQueue(RedisDesk):
         queue_max: int = 5_000_000,
         default_bot: str | None = None,
         limits: RateLimits = RateLimits(),  # noqa: B008  frozen
+        ttl: float | None = None,
         uncertain: Uncertain = Uncertain.RESEND,
         timeout: float = 5.0,
         name: str = "telegram_messages",
@@ -87,7 +89,7 @@ class RedisQueue(RedisDesk):
         self._limits = limits
         self._uncertain = uncertain
         self._timeout = timeout
-        super().__init__(Keys(name), _limits_arg(limits))
+        super().__init__(Keys(name), _limits_arg(limits), "" if ttl is None else str(_ms(ttl)))
         self.incarnation = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._about = json.dumps({"pid": os.getpid(), "workers": workers})
         self._claim, self._reap, self._leave = Script("claim"), Script("reap"), Script("leave")
@@ -192,6 +194,7 @@ class RedisQueue(RedisDesk):
             _ms(self._status_ttl),
             self._limits_arg,
             _ms(self.clock()),
+            self._ttl_arg,
             len(held),
             *(lease.token for lease in held),
         ]

@@ -32,9 +32,10 @@ def share(rate: Rate, processes: int) -> Rate:
 class SharedBudget:
     """An exact sliding log for each bot, in the file `{prefix}-{bot}.log`: the times of the last that left, as doubles.
 
-    All processes must have the same rate and the same clock, one that begins anew with the machine: a time that lies
-    more than a period ahead is one of before, and is ignored. Where the file cannot be used, that is logged, once for
-    each bot, and the shares are all that holds the limit.
+    All processes must have the same period and the same clock, one that begins anew with the machine: a time that lies
+    more than a period ahead is one of before, and is ignored. Where counts differ, as in a reload that changes them,
+    all together hold the largest. Where the file cannot be used, that is logged, once for each bot, and the shares are
+    all that holds the limit.
     """
 
     def __init__(self, prefix: Path, rate: Rate) -> None:
@@ -74,11 +75,11 @@ class SharedBudget:
                 os.close(file)
 
     def _read(self, file: int) -> list[float]:
-        kept = os.pread(file, 8 * self._count, 0)
+        kept = os.pread(file, os.fstat(file).st_size, 0)
         return list(array("d", kept[: len(kept) // 8 * 8]))
 
     def _write(self, file: int, times: list[float]) -> None:
-        data = array("d", times[-self._count :]).tobytes()
+        data = array("d", times).tobytes()
         os.pwrite(file, data, 0)
         os.ftruncate(file, len(data))
 

@@ -96,6 +96,11 @@ class Worker:
         return self._away_since is None
 
     @property
+    def remaining(self) -> float:
+        """Seconds for which its leases are surely its own."""
+        return self._queue.remaining()
+
+    @property
     def running(self) -> bool:
         """Whether the puller and every coroutine are alive."""
         return self._puller is not None and not any(task.done() for task in (self._puller, *self._coroutines))

@@ -4,8 +4,9 @@
 -- KEYS  1 front door
 -- ARGV  1 incarnation   2 call number   3 lease, ms   4 heartbeat, ms   5 messages wanted   6 elements to drain at most
 --       7 default bot or ''   8 about the process (JSON)   9 status TTL, ms   10 limits, see limits.lua
---       11 the process's own clock, ms   12 number of tokens held, then those tokens, then nine for each settlement: verb, lane, token, ms from the grant
---         to the writing or '' if nothing was written, and (padded with '')
+--       11 the process's own clock, ms   12 default ttl, ms, or ''   13 number of tokens held, then those tokens,
+--         then nine for each settlement: verb, lane, token, ms from the grant to the writing or '' if nothing was written,
+--         and (padded with '')
 --         ack, result, chat or ''  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
 --         hold, error, scope  ·  move, chat, error
 -- Returns { grants, stale tokens, lost tokens, reason and error of each that was buried, ms until something is due or -1,
@@ -20,9 +21,10 @@
 local process, call = ARGV[1], tonumber(ARGV[2])
 local lease_ms, heartbeat_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 local want, drain_most, default_bot, about = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local status_ttl, held_count = tonumber(ARGV[9]), tonumber(ARGV[12])
+local status_ttl, held_count = tonumber(ARGV[9]), tonumber(ARGV[13])
 local HELD = held_key(process)
 read_limits(ARGV[10])
+default_ttl = tonumber(ARGV[12])
 
 local held = redis.call('HGETALL', HELD)
 local leases, about_us = leases_of(held)
@@ -148,8 +150,8 @@ if call == last_call then
   if about_us['#told'] then stale, lost, buried, kept = unpack(cjson.decode(about_us['#told'])) end
 else
   redis.call('HSET', HELD, '#call', call, '#about', about, '#clock', clock_mark(ARGV[11]))
-  stale = settle(13 + held_count)
-  lost = reconcile(13)
+  stale = settle(14 + held_count)
+  lost = reconcile(14)
   merge_again = merge_lanes()
   buried = drain(drain_most, default_bot)
   promote()

@@ -1,7 +1,8 @@
 -- element: what stands in a list as JSON, read and checked as far as the queue itself acts upon it; the rest of the checks
 -- is the reader's (queueing/message.py, decode).
 
-local read, marked, entry_of
+-- default_ttl: of what brings no ttl, ms; nil: it never expires. Whoever puts elements into lanes sets it.
+local read, marked, entry_of, default_ttl
 do -- a script has room for 200 local names
   local function given(value)
     if value ~= nil and value ~= cjson.null then return value end
@@ -116,7 +117,8 @@ do -- a script has room for 200 local names
       bot = bot, chat = chat, id = id, id_is_new = not given(fields.id),
       priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n',
       tracked = fields.track == true,
-      ttl = given(fields.ttl) and fields.ttl * 1000, send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
+      ttl = given(fields.ttl) and fields.ttl * 1000 or default_ttl,
+      send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
       dedup_key = given(fields.dedup_key), flags = flags_of(fields),
       accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, wall)) or nil,
       element = without_token(element, fields, bot),

@@ -4,7 +4,7 @@
 --
 -- KEYS  1 front door
 -- ARGV  1 operation id   2 1: to the head of its lane, behind one that is tried; 0: to the tail   3 limits, see limits.lua
---       then ids, in the order in which they are to be sent
+--       4 default ttl, ms, or ''   then ids, in the order in which they are to be sent
 -- Returns how many of them were dead letters, a second time too
 -- include: keys, status, aliases, limits, bell, lane, holder, element
 
@@ -12,6 +12,7 @@ local done = redis.call('GET', operation_key(ARGV[1]))
 if done then return tonumber(done) end
 local to_head = ARGV[2] == '1'
 read_limits(ARGV[3])
+default_ttl = tonumber(ARGV[4])
 
 -- The head is another one's now, and may leave on the bot's other account.
 local function move_account(lane, priority, was, is)
@@ -50,8 +51,8 @@ local function redrive(id, letter)
   to(lane, m.priority, entry_of(m, wall))
 end
 
-local first, last, step = 4, #ARGV, 1
-if to_head then first, last, step = #ARGV, 4, -1 end
+local first, last, step = 5, #ARGV, 1
+if to_head then first, last, step = #ARGV, 5, -1 end
 done = 0
 for i = first, last, step do
   local letter = redis.call('HGET', DEAD, ARGV[i])

@@ -8,4 +8,4 @@ import pytest
 @pytest.fixture(autouse=True)
 def own_unsent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue within the process of a test leaves what it did not send to that test alone."""
-    monkeypatch.setattr("bot.runtime._UNSENT", tmp_path / "unsent")
+    monkeypatch.setattr("bot.queues._UNSENT", tmp_path / "unsent")

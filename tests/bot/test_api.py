@@ -220,6 +220,8 @@ INVALID: list[tuple[Any, str | None]] = [
     ({"chat_id": 42, "text": "hi", "send_at": "tomorrow"}, "send_at"),
     ({"chat_id": 42, "text": "hi", "send_at": 1e13}, "send_at"),
     ({"chat_id": 42, "text": "hi", "dedup_key": 5}, "dedup_key"),
+    ({"chat_id": 42, "text": "hi", "uncertain": "drop"}, "uncertain"),
+    ({"chat_id": 42, "text": "hi", "uncertain": ["hold"]}, "uncertain"),
     ({"chat_id": 42, "text": "hi", "bot_token": "nonsense"}, "bot_token"),
     ({"chat_id": 42, "text": "hi", "bot": "me"}, "bot"),
     ({"chat_id": 42, "text": "hi", "track": 1}, "track"),
@@ -254,7 +256,7 @@ async def memory_client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         with pytest.MonkeyPatch.context() as patch:
             directory = tmp_path_factory.mktemp("memory")
             patch.setattr("tempfile.tempdir", str(directory))
-            patch.setattr("bot.runtime._UNSENT", directory / "unsent")
+            patch.setattr("bot.queues._UNSENT", directory / "unsent")
             client = await stack.enter_async_context(application(settings_for(playground.url)))
         yield client
 

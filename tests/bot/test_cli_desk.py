@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from bot.cli import main
 from bot.playground import Playground
+from bot.playground.faults import Fault
 from queueing.limits import OFF
 from tests.bot.served import BOT, ROOT, application, sent_texts, settings_for, telegram
 from tests.conftest import wait_until
@@ -97,6 +98,21 @@ async def test_dead_letters(run: Run, client: httpx.AsyncClient) -> None:
     assert await run("dead", "drop", "--all") == "1 dropped\n"
     assert await run("dead", "list") == ""
     assert "no dead letter" in await run("dead", "show", ids[0], code=1)
+
+
+async def test_a_message_held_in_doubt_waits_for_a_person(
+    run: Run, client: httpx.AsyncClient, playground: Playground
+) -> None:
+    playground.world.faults.add(Fault(kind="reset_after", method="sendMessage", count=1), None)
+    sent = json.loads(await run("send", "42", "perhaps", "--uncertain", "hold", "--json"))
+    await becomes(client, sent["id"], "uncertain")
+    assert re.search(r"^status +uncertain: it may have arrived", await run("status", sent["id"]), re.MULTILINE)
+    assert re.match(rf"\S+Z  {sent['id']}  uncertain: ", await run("dead", "list"))
+    again = json.loads(await run("send", "42", "twice", "--uncertain", "resend", "--json"))
+    await becomes(client, again["id"], "sent")
+    assert await run("dead", "replay", sent["id"]) == "1 replayed\n"
+    await becomes(client, sent["id"], "sent")
+    assert sent_texts(playground) == ["perhaps", "twice", "perhaps"]
 
 
 async def test_pause_why_cancel_resume(run: Run, client: httpx.AsyncClient, playground: Playground) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from bot.settings import Settings, SettingsError, load_settings
 from queueing.limits import OFF, Rate
+from queueing.message import Uncertain
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name.upper() for name in Settings.model_fields]
@@ -90,6 +91,7 @@ BAD = [
     ("API_KEYS", "YWJj==", "key or name=key"),
     ("API_KEYS", "two words", "key or name=key"),
     ("USE_REDIS_QUEUE", "maybe", "true or false"),
+    ("REDIS_QUEUE_PERCENT", "101", "a whole number"),
     ("REDIS_URL", "localhost:6379", "redis://"),
     ("REDIS_URL", "redis://host:port", "redis://"),
     ("REDIS_URL", "redis://host/name", "redis://"),
@@ -124,6 +126,9 @@ BAD = [
     ("QUEUE_WORKERS", "1_0", "a whole number"),
     ("QUEUE_MAX", "1e6", "a whole number"),
     ("STATUS_TTL", "1d", "a duration"),
+    ("SYNC_MESSAGE_PROCESSING", "sometimes", "true or false"),
+    ("MESSAGE_TTL", "never", "a duration"),
+    ("UNCERTAIN_SENDS", "drop", "resend or hold"),
     ("SEND_TIMEOUT", "10", "a duration"),
     ("SEND_TIMEOUT", "0s", "a duration"),
     ("SEND_TIMEOUT", "9" * 400 + "h", "a duration"),
@@ -273,6 +278,18 @@ def test_whether_a_server_is_named(name: str, env) -> None:
     assert env(**{name: {"REDIS_URL": "rediss://u:p@h:1/2"}.get(name, "1")}).names_redis
 
 
+@pytest.mark.parametrize("name", ["RATE_GLOBAL", "QUEUE_WORKERS"])
+def test_one_cannot_be_divided_between_two_queues(name: str, env) -> None:
+    one = {"RATE_GLOBAL": "1/1s", "QUEUE_WORKERS": "1"}[name]
+    with pytest.raises(
+        SettingsError, match=rf"^REDIS_QUEUE_PERCENT=50 divides {name}, which is 1: expected 2 at least"
+    ):
+        env(**{name: one, "USE_REDIS_QUEUE": "true", "REDIS_QUEUE_PERCENT": "50"})
+    for percent in ("0", "100"):
+        assert env(REDIS_QUEUE_PERCENT=percent).shared_percent == int(percent)
+    assert env(USE_REDIS_QUEUE="false", REDIS_QUEUE_PERCENT="50").shared_percent == 0
+
+
 def test_webhook_wants_a_secret(env) -> None:
     with pytest.raises(SettingsError, match=r"^WEBHOOK_SECRET is not set: expected with WEBHOOK_URL"):
         env(WEBHOOK_URL="https://bot.example.org")
@@ -298,6 +315,17 @@ def test_allowed_updates(env) -> None:
 )
 def test_address(bind: str, address: tuple[str, int], env) -> None:
     assert env(BIND=bind).address == address
+
+
+def test_what_is_done_in_doubt(env) -> None:
+    assert load_settings().uncertain_sends is Uncertain.RESEND
+    assert env(UNCERTAIN_SENDS="Hold").uncertain_sends is Uncertain.HOLD
+
+
+def test_how_long_a_call_waits_for_its_message(env) -> None:
+    assert load_settings().sync_wait == 0
+    assert env(SYNC_MESSAGE_PROCESSING="true").sync_wait == 15
+    assert env(SEND_TIMEOUT="10m").sync_wait == 30
 
 
 def test_they_are_frozen() -> None:

@@ -62,7 +62,7 @@ def health(queue: Fixed, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Hea
 
 
 def health_of(queue: Queue, worker: Worker, bot_problem: str | None = None) -> Health:
-    return Health(queue, Snapshot(queue), worker, ServerWatch(queue, lambda: True), lambda: bot_problem)
+    return Health(Snapshot(queue), [worker], ServerWatch(queue, lambda: True), lambda: bot_problem)
 
 
 async def test_all_is_well(health: Health, worker: Worker) -> None:
@@ -97,7 +97,7 @@ async def test_due_work_that_nobody_takes_is_told(health: Health, queue: Fixed, 
     await worker.start()
     queue.counts = QueueStats(ready=5, processed=3)
     await health.watch()
-    health._moved_at -= 100
+    health._moves["memory"].moved_at -= 100
     assert "work is due" in (await health.ready()).checks["workers"]
 
 
@@ -116,7 +116,7 @@ async def test_an_idle_or_working_queue_is_no_standstill(
     await worker.start()
     queue.counts = QueueStats(ready=5, processed=3)
     await health.watch()
-    health._moved_at -= 100
+    health._moves["memory"].moved_at -= 100
     queue.counts = counts
     assert (await health.ready()).healthy
 

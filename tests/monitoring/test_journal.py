@@ -17,6 +17,12 @@ MESSAGE = Message(bot="1", chat="42", body={"text": "the text of a person"}, id=
         (Buried(MESSAGE, "blocked", "bot was blocked"), "message m1 is now a dead letter: bot was blocked (blocked)"),
         (Buried(None, "malformed", "not JSON"), "dead letter: not JSON (malformed)"),
         (Reaped("host:1", 3), "process host:1 is presumed dead; 3 of its messages"),
+        (Reaped("host:1", 3, held=2), "1 of its messages go to others"),
+        (Reaped("host:1", 3, held=2), "2 of its messages may have been sent, and are held"),
+        (
+            Buried(MESSAGE, "uncertain", "no answer"),
+            "message m1 may have been sent, and is held for a person: no answer",
+        ),
         (Trimmed(3), "3 dead letters are dropped"),
         (Fenced(MESSAGE), "message m1 was settled too late"),
         (Acked(MESSAGE, 0.1, 0.1), ""),

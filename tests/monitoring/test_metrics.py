@@ -10,11 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bot.playground import Playground
-from monitoring.metrics import WEBHOOK_RESULTS, Metrics
+from monitoring.metrics import LIMIT_SCOPES, WEBHOOK_RESULTS, Metrics
 from monitoring.snapshot import Snapshot
 from queueing.contract import QueueStats
 from queueing.errors import QueueUnavailable
-from queueing.events import Acked, Buried, Claimed, Enqueued, Fenced, Reaped, Released, Unavailable
+from queueing.events import Acked, Buried, Claimed, Enqueued, Fenced, Limited, Reaped, Released, Unavailable
 from queueing.memory_queue import MemoryQueue
 from queueing.message import Message, Priority
 from queueing.redis_queue import RedisQueue
@@ -26,7 +26,7 @@ MESSAGE = Message(bot="1", chat="42", body={"text": "hi"}, priority=Priority.INT
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics("memory", {"flood", "network"}, {"sendMessage", "sendDice"})
+    return Metrics(["memory"], {"flood", "network", "uncertain"}, {"sendMessage", "sendDice"})
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ async def page(metrics: Metrics) -> str:
 
 
 async def test_a_message_that_is_sent_is_counted_and_timed(metrics: Metrics) -> None:
-    metrics(Enqueued(MESSAGE))
-    metrics(Claimed(MESSAGE, 0.2))
-    metrics(Acked(MESSAGE, took=0.3, since_accepted=0.7))
+    metrics.count(Enqueued(MESSAGE), "memory")
+    metrics.count(Claimed(MESSAGE, 0.2), "memory")
+    metrics.count(Acked(MESSAGE, took=0.3, since_accepted=0.7), "memory")
     text = await page(metrics)
     labels = {"backend": "memory", "priority": "interactive"}
     assert metric(text, "messages_enqueued_total", **labels) == 1
@@ -54,14 +54,14 @@ async def test_a_message_that_is_sent_is_counted_and_timed(metrics: Metrics) -> 
 
 
 async def test_retries_deaths_and_take_overs_are_counted(metrics: Metrics) -> None:
-    metrics(Released(MESSAGE, "network", "connection refused", 1.0, uncertain=False))
-    metrics(Released(MESSAGE, "flood", "429", 3.0, uncertain=True))
-    metrics(Released(MESSAGE, None, None, 0.0, uncertain=False))  # was not tried: no retry
-    metrics(Buried(MESSAGE, "network", "x", uncertain=True))
-    metrics(Buried(None, "something new", "x"))
-    metrics(Reaped("host:1", 3))
-    metrics(Fenced(MESSAGE))
-    metrics(Unavailable(1.0, "x"))
+    metrics.count(Released(MESSAGE, "network", "connection refused", 1.0, uncertain=False), "memory")
+    metrics.count(Released(MESSAGE, "flood", "429", 3.0, uncertain=True), "memory")
+    metrics.count(Released(MESSAGE, None, None, 0.0, uncertain=False), "memory")  # was not tried: no retry
+    metrics.count(Buried(MESSAGE, "network", "x", uncertain=True), "memory")
+    metrics.count(Buried(None, "something new", "x"), "memory")
+    metrics.count(Reaped("host:1", 3), "memory")
+    metrics.count(Fenced(MESSAGE), "memory")
+    metrics.count(Unavailable(1.0, "x"), "memory")
     text = await page(metrics)
     assert metric(text, "messages_retried_total", reason="network") == 1
     assert metric(text, "messages_retried_total", reason="flood") == 1
@@ -71,12 +71,36 @@ async def test_retries_deaths_and_take_overs_are_counted(metrics: Metrics) -> No
     assert metric(text, "messages_uncertain_total") == 5
 
 
+async def test_waits_for_limits_are_counted_from_zero(metrics: Metrics) -> None:
+    before = await page(metrics)
+    assert all(metric(before, "rate_limited_total", scope=scope) == 0 for scope in LIMIT_SCOPES)
+    metrics.count(Limited("chat", 3), "memory")
+    metrics.count(Limited("group", 1), "memory")
+    metrics.count(Limited("bot", 2), "memory")
+    metrics.count(Limited("bot", 5), "memory")
+    metrics.count(Limited("anything else", 5), "memory")
+    metrics.count(Released(MESSAGE, "flood", "429", 3.0, uncertain=False), "memory")
+    text = await page(metrics)
+    counted = {scope: metric(text, "rate_limited_total", scope=scope) for scope in LIMIT_SCOPES}
+    assert counted == {"chat": 3, "group": 1, "bot": 7, "flood": 1}
+    assert "anything" not in text
+
+
+async def test_what_is_held_counts_as_dead_and_uncertain(metrics: Metrics) -> None:
+    metrics.count(Reaped("host:1", 3, held=2), "memory")
+    metrics.count(Buried(MESSAGE, "uncertain", "no answer", uncertain=True), "memory")
+    text = await page(metrics)
+    assert metric(text, "messages_dead_total", reason="uncertain") == 3
+    assert metric(text, "messages_uncertain_total") == 4
+    assert metric(text, "lease_recoveries_total") == 3
+
+
 async def test_labels_come_from_fixed_sets(metrics: Metrics) -> None:
     for method in ("sendMessage", "SENDMESSAGE", "sendmessage", "sendDice", "x" * 1000, "123:TOKEN", "", 5, None):
         message = Message(bot="1", chat="42", body={"text": "hi", "method": method})
-        metrics(Acked(message, 0.1, 0.1))
+        metrics.count(Acked(message, 0.1, 0.1), "memory")
     for n in range(100):
-        metrics(Buried(MESSAGE, f"reason {n}", "x"))
+        metrics.count(Buried(MESSAGE, f"reason {n}", "x"), "memory")
     text = await page(metrics)
     assert metric(text, "send_seconds_count", method="sendMessage") == 3
     assert metric(text, "send_seconds_count", method="sendDice") == 1
@@ -94,7 +118,7 @@ async def test_updates_are_counted_by_result_from_zero(metrics: Metrics) -> None
 
 
 async def test_the_page_is_text_that_prometheus_reads(metrics: Metrics) -> None:
-    metrics(Acked(MESSAGE, 0.1, 0.1))
+    metrics.count(Acked(MESSAGE, 0.1, 0.1), "memory")
     names = {family.name for family in text_string_to_metric_families(await page(metrics))}
     assert names >= {"telequeue_queue_depth", "telequeue_messages_sent", "telequeue_delivery_seconds"}
     assert all(name.startswith("telequeue_") for name in names)
@@ -116,7 +140,7 @@ async def test_the_depth_comes_from_the_queue(metrics: Metrics) -> None:
 async def test_without_redis_all_else_is_still_shown(metrics: Metrics, own_server: Server) -> None:
     queue = RedisQueue(own_server.url, timeout=0.5)
     await queue.start()
-    metrics(Enqueued(MESSAGE))
+    metrics.count(Enqueued(MESSAGE), "memory")
     up = (await metrics.page(Snapshot(queue))).decode()
     own_server.kill()
     down = (await metrics.page(Snapshot(queue))).decode()

@@ -16,7 +16,8 @@ from queueing.limits import Rate, RateLimits
 from queueing.message import Message, MessageState, Priority, canonical_chat
 from queueing.redis_queue import DRAIN_MOST, RedisQueue
 from queueing.retry import Ack, Bury, Release, Scope
-from tests.conftest import Server, raw
+from tests.conftest import Server, raw, wait_until
+from tests.queueing.desk import drained, kill, state
 from tests.queueing.leaks import FRONT, documented
 
 TOKEN = "123:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
@@ -521,3 +522,19 @@ async def test_every_key_is_documented_and_has_the_ttl_it_should(redis: Redis, s
         found.add(matching[0][0])
     missing = {pattern.pattern for pattern, _ in rows} - found
     assert missing <= {re.escape(f"{{{FRONT}}}:idle")}, "documented, but never seen"
+
+
+async def test_what_is_pushed_waits_at_a_door_or_is_replayed_has_the_queues_ttl(redis: Redis, redis_url: str) -> None:
+    queue = RedisQueue(redis_url, ttl=0.05)
+    await queue.start()
+    await kill(queue, "dead", chat=44)
+    bulk = Message(bot="1", chat="43", id="bulk", body={"text": "x"}, track=True, priority=Priority.BULK)
+    await queue.enqueue([bulk, Message(bot="1", chat="42", id="own", body={"text": "x"}, ttl=60)])
+    await redis.rpush("telegram_messages", '{"bot": "1", "chat_id": 42, "text": "x", "id": "pushed", "track": true}')
+    await queue.claim(0)
+    await queue.redrive(["dead"])
+    accepted = time.time()
+    await wait_until(lambda: time.time() > accepted + 0.06, "the ttl to pass")
+    assert await drained(queue) == ["own"]
+    assert [await state(queue, id) for id in ("dead", "bulk", "pushed")] == [MessageState.EXPIRED] * 3
+    await queue.close()
