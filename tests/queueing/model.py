@@ -21,9 +21,15 @@ PRIORITIES = [Priority.INTERACTIVE, Priority.NORMAL, Priority.BULK]
 
 @dataclass(eq=False)
 class Entry:
-    """A message. state: door, later, lane, held, sent, dead, cancelled, expired or gone (dropped); status: what a
-    tracked one says while it waits, or once it is dead. came: the event at which it came into its lane; tried:
-    something is noted of it; over: it expired once, so it may be gone although the clock was set back."""
+    """A message.
+
+    state:   door, later, lane, held, sent, dead, cancelled, expired or gone (dropped).
+    status:  what a tracked one says while it waits, or once it is dead.
+    came:    the event at which it came into its lane.
+    tried:   something is noted of it.
+    over:    it expired once, so it may be gone although the clock was set back.
+    renamed: the lane that its own is another name of.
+    """
 
     message: Message
     number: int
@@ -36,13 +42,14 @@ class Entry:
     until: float = 0
     tried: bool = False
     over: bool = False
+    renamed: str = ""
 
     def __repr__(self) -> str:
         return f"<{self.message.id} of {self.lane} {self.priority.value}, {self.state}>"
 
     @property
     def lane(self) -> str:
-        return f"{self.message.bot}:{self.message.chat}"
+        return self.renamed or f"{self.message.bot}:{self.message.chat}"
 
     @property
     def priority(self) -> Priority:
@@ -53,8 +60,13 @@ class Entry:
         return round((self.message.send_at or 0) * 1000)
 
     @property
+    def stamp(self) -> int:
+        """When it was accepted, for its order."""
+        return max(self.accepted, self.due)
+
+    @property
     def expires(self) -> float:
-        return math.inf if self.message.ttl is None else max(self.accepted, self.due) + self.message.ttl * 1000
+        return math.inf if self.message.ttl is None else self.stamp + self.message.ttl * 1000
 
     def note_try(self, until: float, *, counts: bool = False) -> None:
         self.attempts += counts
@@ -109,6 +121,7 @@ class Model:
         self.events = 0
         self.sent = 0
         self.ahead = 0
+        self.names: dict[str, str] = {}
 
     # --- what comes in
 
@@ -118,6 +131,7 @@ class Model:
         if message.dedup_key and self.keys.setdefault((message.bot, message.dedup_key), message.id) != message.id:
             return
         entry = self.entries[message.id] = Entry(message, len(self.entries), now + self.ahead)
+        entry.renamed = self.names.get(entry.lane, "")
         self.doors.append(entry)
 
     def drain(self, now: int) -> None:
@@ -169,7 +183,8 @@ class Model:
             if self.has_expired(before, now):
                 continue
             two_doors = (before.message.send_at is None) != (entry.message.send_at is None)
-            assert two_doors and before.came == entry.came, f"order: {entry} before {before}"  # noqa: PT018  one property
+            two_names = before.message.chat != entry.message.chat and before.stamp == entry.stamp
+            assert two_names or (two_doors and before.came == entry.came), f"order: {entry} before {before}"
         for priority in PRIORITIES[: PRIORITIES.index(entry.priority)]:
             first = next(self._waiting(entry.lane, priority, now), None)
             assert not first or first.until > now, f"priority: {entry} before {first}"
@@ -318,6 +333,31 @@ class Model:
         first = next((i for i, other in enumerate(lane) if other.state in ("lane", "held")), len(lane))
         behind = first < len(lane) and (lane[first].state == "held" or lane[first].tried)
         lane.insert(first + behind, entry)
+
+    def can_alias(self, lane: str, other: str, now: int) -> bool:
+        """Whether the two are at rest, and in order: then the model knows what comes of it."""
+        bot = lane.partition(":")[0]
+        lists = [self.lanes[name, priority] for name in (lane, other) for priority in PRIORITIES]
+        return not (
+            self.hand
+            or {lane, other} & (self.names.keys() | self.held.keys())
+            or any(self.paused(name, now) for name in (lane, other))
+            or self.outages[bot].failing
+            or any(entry.tried or entry.takeovers for one in lists for entry in one)
+            or any(one != sorted(one, key=lambda entry: entry.stamp) for one in lists)
+        )
+
+    def alias(self, lane: str, other: str) -> None:
+        """Two lanes at rest become one, by acceptance, under one limit."""
+        self.names |= {name: other for name, of in [*self.names.items(), (lane, lane)] if of == lane}
+        for entry in self.entries.values():
+            if entry.lane == lane:
+                entry.renamed = other
+        for priority in PRIORITIES:
+            both = self.lanes.pop((lane, priority), []) + self.lanes[other, priority]
+            self.lanes[other, priority] = sorted(both, key=lambda entry: entry.stamp)
+        self.logs[other] |= self.logs.pop(lane, {})
+        self.floods.pop(lane.partition(":")[0], None)
 
     def set_clock(self, by: int, *, keys: bool) -> None:
         """keys: what is kept for a while, to judge by it what comes next, is in keys that expire by this clock."""
