@@ -9,8 +9,8 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from queueing.contract import Settlement
 from queueing.retry import Ack
+from tests.queueing.entries import Entry
 from tests.queueing.machine import BOTS, CHATS, PICK, SCOPES, TRACKED, QueueMachine
-from tests.queueing.model import Entry
 from tests.queueing.virtual import World
 
 WAITS = ("door", "later", "lane")
@@ -121,6 +121,9 @@ class WholeMachine(QueueMachine):
             assert self._has_expired(entry), f"why: {entry} is said not to wait"
         elif not self._has_expired(entry):
             assert self.model.justifies(entry, waiting.reason, self.now), f"why: {entry} waits for {waiting}"
+            if entry.state == "lane":
+                least, most = self.model.ahead_of(entry, self.now)
+                assert least <= waiting.ahead <= most, f"why: {waiting.ahead} before {entry}, not {least} to {most}"
             assert waiting.until is None or waiting.until > self.world.clock.time(), (
                 f"why: until a time that passed: {waiting}"
             )
