@@ -85,7 +85,7 @@ do -- a script has room for 200 local names
     local most = math.min(limit.n, LOG_MOST)
     local times = most > 0 and redis.call('ZRANGE', source, -most, -1, 'WITHSCORES') or {}
     for i = 1, #times, 2 do redis.call('ZADD', log_key('chat:' .. to), times[i + 1], times[i]) end
-    if #times > 0 then redis.call('PEXPIRE', log_key('chat:' .. to), math.ceil(limit.period) + WRITE_WITHIN_MS) end
+    if #times > 0 then keep_log(log_key('chat:' .. to), limit) end
     redis.call('DEL', source)
   end
 

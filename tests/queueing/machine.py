@@ -11,7 +11,8 @@ from queueing.errors import QueueUnavailable
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message, Priority, Uncertain
 from queueing.retry import Ack, Bury, Decision, Hold, Release, Scope
-from tests.queueing.model import HEARTBEAT, LEASE, PRIORITIES, Entry, Grant, Model
+from tests.queueing.entries import Entry, Grant
+from tests.queueing.model import HEARTBEAT, LEASE, PRIORITIES, Model
 from tests.queueing.virtual import World
 
 LIMITS = [

@@ -9,8 +9,8 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from queueing.contract import Settlement
 from queueing.retry import Ack
-from tests.queueing.machine import PICK, SCOPES, TRACKED, QueueMachine
-from tests.queueing.model import Entry
+from tests.queueing.entries import Entry
+from tests.queueing.machine import BOTS, CHATS, PICK, SCOPES, TRACKED, QueueMachine
 from tests.queueing.virtual import World
 
 WAITS = ("door", "later", "lane")
@@ -28,13 +28,13 @@ class WholeMachine(QueueMachine):
     @rule(scope=st.sampled_from(SCOPES))
     def pause(self, scope: str) -> None:
         self.world.run(self.queue.pause(*_scope(scope), reason="a test"))
-        self.model.hand.add(scope)
+        self.model.hand.add(self.model.names.get(scope, scope))
 
     @precondition(lambda self: self.model.hand)
     @rule(scope=st.sampled_from(SCOPES))
     def resume(self, scope: str) -> None:
         self.world.run(self.queue.resume(*_scope(scope)))
-        self.model.hand.discard(scope)
+        self.model.hand.discard(self.model.names.get(scope, scope))
 
     @TRACKED
     @rule(pick=PICK)
@@ -77,6 +77,13 @@ class WholeMachine(QueueMachine):
         for entry in chosen:
             entry.state = "gone"
 
+    @rule(bot=st.sampled_from(BOTS), chats=st.permutations(CHATS))
+    def alias(self, bot: str, chats: list[str]) -> None:
+        chat, other = f"{bot}:{chats[0]}", f"{bot}:{chats[1]}"
+        if self.model.can_alias(chat, other, self.now):
+            self.world.run(self.queue.alias(bot, chats[0], chats[1]))
+            self.model.alias(chat, other)
+
     def _dead(self, picks: list[int]) -> list[Entry]:
         dead = self.model.of("dead")
         return list(dict.fromkeys(dead[pick % len(dead)] for pick in picks))
@@ -114,6 +121,9 @@ class WholeMachine(QueueMachine):
             assert self._has_expired(entry), f"why: {entry} is said not to wait"
         elif not self._has_expired(entry):
             assert self.model.justifies(entry, waiting.reason, self.now), f"why: {entry} waits for {waiting}"
+            if entry.state == "lane":
+                least, most = self.model.ahead_of(entry, self.now)
+                assert least <= waiting.ahead <= most, f"why: {waiting.ahead} before {entry}, not {least} to {most}"
             assert waiting.until is None or waiting.until > self.world.clock.time(), (
                 f"why: until a time that passed: {waiting}"
             )

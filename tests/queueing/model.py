@@ -7,85 +7,15 @@ everything is. Times: ms. Each assertion begins with the name of the property th
 `now` goes on evenly. The server's clock, by which messages are scheduled and expire, is `ahead` of it since it was set.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from queueing.limits import MARGIN, Rate, RateLimits
 from queueing.message import Message, Priority, Uncertain
+from tests.queueing.entries import Entry, Grant, Outage
 
 LEASE, HEARTBEAT = 15_000, 3_000
 PRIORITIES = [Priority.INTERACTIVE, Priority.NORMAL, Priority.BULK]
-
-
-@dataclass(eq=False)
-class Entry:
-    """A message. state: door, later, lane, held, sent, dead, cancelled, expired or gone (dropped); status: what a
-    tracked one says while it waits, or once it is dead. came: the event at which it came into its lane; tried:
-    something is noted of it; over: it expired once, so it may be gone although the clock was set back."""
-
-    message: Message
-    number: int
-    accepted: int
-    state: str = "door"
-    status: str = "pending"
-    came: int = 0
-    attempts: int = 0
-    takeovers: int = 0
-    until: float = 0
-    tried: bool = False
-    over: bool = False
-
-    def __repr__(self) -> str:
-        return f"<{self.message.id} of {self.lane} {self.priority.value}, {self.state}>"
-
-    @property
-    def lane(self) -> str:
-        return f"{self.message.bot}:{self.message.chat}"
-
-    @property
-    def priority(self) -> Priority:
-        return self.message.priority
-
-    @property
-    def due(self) -> int:
-        return round((self.message.send_at or 0) * 1000)
-
-    @property
-    def expires(self) -> float:
-        return math.inf if self.message.ttl is None else max(self.accepted, self.due) + self.message.ttl * 1000
-
-    def note_try(self, until: float, *, counts: bool = False) -> None:
-        self.attempts += counts
-        self.until = until
-        self.tried, self.status = True, "retrying"
-
-    def forget_tries(self) -> None:
-        self.attempts = self.takeovers = 0
-        self.until, self.tried, self.status = 0, False, "pending"
-
-
-@dataclass
-class Grant:
-    """A lease in the model: whose, and since when."""
-
-    entry: Entry
-    token: str
-    process: int
-    call: int
-    at: int
-
-
-@dataclass
-class Outage:
-    """Of one bot. level 0: it is none (yet)."""
-
-    failing: set[str] = field(default_factory=set)
-    last: float = -math.inf
-    level: int = 0
-    probe_at: float = 0
-    probe: str | None = None
 
 
 class Model:
@@ -109,6 +39,7 @@ class Model:
         self.events = 0
         self.sent = 0
         self.ahead = 0
+        self.names: dict[str, str] = {}
 
     # --- what comes in
 
@@ -118,6 +49,7 @@ class Model:
         if message.dedup_key and self.keys.setdefault((message.bot, message.dedup_key), message.id) != message.id:
             return
         entry = self.entries[message.id] = Entry(message, len(self.entries), now + self.ahead)
+        entry.renamed = self.names.get(entry.lane, "")
         self.doors.append(entry)
 
     def drain(self, now: int) -> None:
@@ -169,7 +101,8 @@ class Model:
             if self.has_expired(before, now):
                 continue
             two_doors = (before.message.send_at is None) != (entry.message.send_at is None)
-            assert two_doors and before.came == entry.came, f"order: {entry} before {before}"  # noqa: PT018  one property
+            two_names = before.message.chat != entry.message.chat and before.stamp == entry.stamp
+            assert two_names or (two_doors and before.came == entry.came), f"order: {entry} before {before}"
         for priority in PRIORITIES[: PRIORITIES.index(entry.priority)]:
             first = next(self._waiting(entry.lane, priority, now), None)
             assert not first or first.until > now, f"priority: {entry} before {first}"
@@ -319,6 +252,31 @@ class Model:
         behind = first < len(lane) and (lane[first].state == "held" or lane[first].tried)
         lane.insert(first + behind, entry)
 
+    def can_alias(self, lane: str, other: str, now: int) -> bool:
+        """Whether the two are at rest, and in order: then the model knows what comes of it."""
+        bot = lane.partition(":")[0]
+        lists = [self.lanes[name, priority] for name in (lane, other) for priority in PRIORITIES]
+        return not (
+            self.hand
+            or {lane, other} & (self.names.keys() | self.held.keys())
+            or any(self.paused(name, now) for name in (lane, other))
+            or self.outages[bot].failing
+            or any(entry.tried or entry.takeovers for one in lists for entry in one)
+            or any(one != sorted(one, key=lambda entry: entry.stamp) for one in lists)
+        )
+
+    def alias(self, lane: str, other: str) -> None:
+        """Two lanes at rest become one, by acceptance, under one limit."""
+        self.names |= {name: other for name, of in [*self.names.items(), (lane, lane)] if of == lane}
+        for entry in self.entries.values():
+            if entry.lane == lane:
+                entry.renamed = other
+        for priority in PRIORITIES:
+            both = self.lanes.pop((lane, priority), []) + self.lanes[other, priority]
+            self.lanes[other, priority] = sorted(both, key=lambda entry: entry.stamp)
+        self.logs[other] |= self.logs.pop(lane, {})
+        self.floods.pop(lane.partition(":")[0], None)
+
     def set_clock(self, by: int, *, keys: bool) -> None:
         """keys: what is kept for a while, to judge by it what comes next, is in keys that expire by this clock."""
         self.ahead += by
@@ -344,6 +302,16 @@ class Model:
             times.sort()
             for first, last in zip(times, times[rate.count :], strict=False) if rate.count else ():
                 assert last - first >= rate.period * 1000, f"limits: {scope} exceeded within {last - first} ms"
+
+    def ahead_of(self, entry: Entry, now: int) -> tuple[int, int]:
+        """How many of its lane go before it: at least, and at most if all that ended are still in the way."""
+        higher = PRIORITIES[: PRIORITIES.index(entry.priority)]
+        own = list(self._waiting(entry.lane, entry.priority, now))
+        least = sum(len(list(self._waiting(entry.lane, priority, now))) for priority in higher) + own.index(entry)
+        ended = sum(
+            (other.lane == entry.lane and other.state == "cancelled") or other.over for other in self.entries.values()
+        )
+        return least, least + ended + (entry.lane in self.held)
 
     def justifies(self, entry: Entry, reason: str, now: int) -> bool:
         """Whether a message can be said to wait for this."""

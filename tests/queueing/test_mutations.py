@@ -17,11 +17,13 @@ from tests.conftest import Server
 ROOT = Path(__file__).parents[2]
 PATCHES = ROOT / "tests" / "mutations"
 
-# → what the machine must say: the first words of the properties that break.
+# → what the machine may say: the first words of the properties that break. Which breaks first is up to the examples.
 MUTATIONS = {
-    "lane-released-twice": ["one in flight", "nothing lost"],  # the latter where a counter goes below nought
-    "limit-checked-after-it-is-written": ["idle", "nothing lost"],
-    "retry-put-at-the-tail": ["order"],
+    # The latter two where a counter goes below nought.
+    "lane-released-twice": ("one in flight", "idle", "nothing lost"),
+    "limit-checked-after-it-is-written": ("idle", "nothing lost"),
+    # The latter because what was tried is noted of the head.
+    "retry-put-at-the-tail": ("order", "attempts", "backoff", "status"),
 }
 
 RUN = """
@@ -70,4 +72,4 @@ def test_the_machine_notices(name: str, backend: str, tmp_path: Path, shared_ser
     assert ran.returncode, f"{name} survived on {backend}"
     said = re.findall(r"^AssertionError: (.*)$", ran.stderr, re.MULTILINE)
     assert said, ran.stderr
-    assert any(words.startswith(tuple(MUTATIONS[name])) for words in said), said
+    assert any(words.startswith(MUTATIONS[name]) for words in said), said
