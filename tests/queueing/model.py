@@ -253,15 +253,17 @@ class Model:
         lane.insert(first + behind, entry)
 
     def can_alias(self, lane: str, other: str, now: int) -> bool:
-        """Whether the two are at rest, and in order: then the model knows what comes of it."""
+        """Whether the two are at rest, in order and alike: then the model knows what comes of it. Bulk that was scheduled
+        may stand behind what was accepted later, since it came through two doors."""
         bot = lane.partition(":")[0]
         lists = [self.lanes[name, priority] for name in (lane, other) for priority in PRIORITIES]
         return not (
             self.hand
+            or self.rate(lane) != self.rate(other)
             or {lane, other} & (self.names.keys() | self.held.keys())
             or any(self.paused(name, now) for name in (lane, other))
             or self.outages[bot].failing
-            or any(entry.tried or entry.takeovers for one in lists for entry in one)
+            or any(entry.tried or entry.takeovers or entry.message.send_at for one in lists for entry in one)
             or any(one != sorted(one, key=lambda entry: entry.stamp) for one in lists)
         )
 
@@ -311,7 +313,9 @@ class Model:
         ended = sum(
             (other.lane == entry.lane and other.state == "cancelled") or other.over for other in self.entries.values()
         )
-        return least, least + ended + (entry.lane in self.held)
+        # Of what came by the same call, through another door.
+        apart = sum(one.came == entry.came and one.message.send_at != entry.message.send_at for one in own)
+        return least - apart, least + ended + apart + (entry.lane in self.held)
 
     def justifies(self, entry: Entry, reason: str, now: int) -> bool:
         """Whether a message can be said to wait for this."""
