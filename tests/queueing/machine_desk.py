@@ -124,7 +124,7 @@ class WholeMachine(QueueMachine):
             if entry.state == "lane":
                 least, most = self.model.ahead_of(entry, self.now)
                 assert least <= waiting.ahead <= most, f"why: {waiting.ahead} before {entry}, not {least} to {most}"
-            assert waiting.until is None or waiting.until > self.world.clock.time(), (
+            assert waiting.until is None or waiting.until >= self.world.clock.time(), (
                 f"why: until a time that passed: {waiting}"
             )
 
