@@ -50,28 +50,21 @@ local function free_by_log(scope, limit)
   return first and first + limit.period or 0
 end
 
-<<<<<<< HEAD
 local trimmed = {} -- logs that hold nothing any more that is past
-=======
+
 -- A minute longer than it matters: keys expire by the server's clock, and early if that is set forward.
 local function keep_log(key, limit)
   redis.call('PEXPIRE', key, math.ceil(limit.period) + WRITE_WITHIN_MS + 60000)
 end
->>>>>>> machine
 
 local function write_log(scope, limit, token)
   if limit.n == 0 then return end
   local key = log_key(scope)
   redis.call('ZADD', key, now + WRITE_WITHIN_MS, token)
-<<<<<<< HEAD
   if trimmed[key] then return end
   trimmed[key] = true
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now - limit.period)
-  -- A minute longer than it matters: keys expire by the server's clock, and early if that is set forward.
-  redis.call('PEXPIRE', key, math.ceil(limit.period) + WRITE_WITHIN_MS + 60000)
-=======
   keep_log(key, limit)
->>>>>>> machine
 end
 
 -- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,

@@ -253,7 +253,7 @@ class Model:
         lane.insert(first + behind, entry)
 
     def can_alias(self, lane: str, other: str, now: int) -> bool:
-        """Whether the two are at rest, in order and alike: then the model knows what comes of it. Bulk that was scheduled
+        """Whether the two are at rest, in order and alike: then the model knows what comes of it. Scheduled bulk
         may stand behind what was accepted later, since it came through two doors."""
         bot = lane.partition(":")[0]
         lists = [self.lanes[name, priority] for name in (lane, other) for priority in PRIORITIES]
