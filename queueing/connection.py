@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.connection import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
@@ -21,6 +21,9 @@ from queueing.address import Address
 
 _ASK_WITHIN = 1.0
 """Seconds that one Sentinel or node gets to say where the primary is, before the next one is asked."""
+
+_CONNECTIONS = 32
+"""Of one client at most; who asks while all are in use waits for one. redis-py's own pool would refuse the 101st."""
 
 _OF_THE_PRIMARY = ("host", "port", "db", "username", "password", "connection_class", "client_name")
 
@@ -53,7 +56,8 @@ def connect(
     options = {**ours, **given, "connection_class": _EncryptedConnection if encrypted else _PlainConnection}
     if address.kind != "server":
         options["find"] = _finder(address, given, encrypted=encrypted, key=key)
-    return Redis.from_pool(ConnectionPool(**options))
+    options.setdefault("max_connections", _CONNECTIONS)
+    return Redis.from_pool(BlockingConnectionPool(**options, timeout=timeout))
 
 
 class _ToPrimary(Connection):

@@ -91,8 +91,8 @@ class RedisDesk:
         """Does it with all that are dead now, in batches: those that die meanwhile, perhaps again, are left alone."""
         done = 0
         with mapped_errors():
-            seconds, micros = await self._patient.time()
-        until = seconds * 1000 + micros // 1000
+            newest: Sequence[Any] = await self._patient.zrevrange(self._keys.dead_index, 0, 0, withscores=True)
+        until = newest[0][1] if newest else 0
         while True:
             first, last = (until, "-inf") if newest_first else ("-inf", until)
             with mapped_errors():

@@ -10,7 +10,7 @@ from queueing import scripts
 from queueing.contract import Claim, Settlement
 from queueing.limits import Rate, RateLimits
 from queueing.redis_queue import RedisQueue
-from queueing.retry import Release, Scope
+from queueing.retry import Bury, Release, Scope
 from tests.queueing.desk import P, drained, message, settle, total
 
 HOUR = 3600.0
@@ -139,3 +139,10 @@ async def test_rule_5_what_is_asked_for_by_date_follows_the_date(time: Time, que
     await time.set(HOUR)
     await time.go_on(1)
     assert await drained(queue) == ["later"]
+
+
+async def test_rule_5_all_that_are_dead_are_replayed_after_a_step_back(time: Time, queue: RedisQueue) -> None:
+    await queue.enqueue([message()])
+    await settle(queue, (await queue.claim(1)).leases, Bury("blocked", "by the user"))
+    await time.set(-HOUR)
+    assert await queue.redrive_all() == 1

@@ -304,3 +304,13 @@ def test_a_node_without_a_host_is_at_the_one_that_was_asked(host: bytes | None, 
     ranges = [[0, 99, [b"x", 1, b"id"]], [100, 200, [host, 7000, b"id", []], [b"r", 7001, b"id"]]]
     assert _owner(ranges, 150, "asked") == ((found, 7000), [(found, 7000), ("r", 7001)])
     assert _owner(ranges, 201, "asked") == (None, [])
+
+
+async def test_five_hundred_who_ask_at_once_all_get_an_answer(redis_url: str) -> None:
+    queue = RedisQueue(redis_url)
+    await queue.start()
+    try:
+        await asyncio.gather(*(queue.enqueue([Message(bot="1", chat=str(n), body={"text": "x"})]) for n in range(500)))
+        assert (await queue.stats()).depth == 500
+    finally:
+        await queue.close()
