@@ -12,7 +12,7 @@ run: install ## the whole on this machine: server, six processes, and a local Te
 
 test: install ## every test; what is missing for them is installed first, or named
 	@deploy/install-test-tools.sh
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: install ## formatter, linter, types, import contract
 	$(BIN)/ruff format --check .
