@@ -40,7 +40,11 @@ def test_decode_reverses_encode(
     assert decode(encode(message), bot="1", chat="42", id=message.id, accepted=5.0) == message
 
 
-@pytest.mark.parametrize("body", [{"text": object()}, {"text": "\ud800"}, {"text": math.nan}, {"a": {1, 2}}], ids=str)
+@pytest.mark.parametrize(
+    "body",
+    [{"text": object()}, {"text": "\ud800"}, {"text": math.nan}, {"a": {1, 2}}],
+    ids=["object", "surrogate", "nan", "set"],
+)
 def test_encode_refuses_what_is_no_json(body: dict[str, object]) -> None:
     with pytest.raises(MalformedMessage):
         encode(Message(bot="1", chat="42", body=body))
