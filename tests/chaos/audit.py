@@ -19,6 +19,9 @@ PART_NS = 8_000_000_000
 
 _EVER = 1_000_000
 
+Span = tuple[int, int]
+"""From when to when: CLOCK_MONOTONIC, ns."""
+
 
 @dataclass(slots=True)
 class Hit:
@@ -58,6 +61,7 @@ class Report:
     utilisation: float
     refused_by_limit: int
     longest_takeover: float
+    longest_with_server_away: float
     hits: Mapping[str, int]
     examples: Sequence[str]
 
@@ -86,6 +90,7 @@ class Report:
             "refused by an enforced limit": self.refused_by_limit,
             "utilisation of the bots' limit": f"{self.utilisation:.1%}",
             "longest take-over": f"{self.longest_takeover:.1f} s",
+            "… with the server away in it": f"{self.longest_with_server_away:.1f} s",
             "processes hit": ", ".join(f"{kind} {count}" for kind, count in self.hits.items()) or "none",
         }
         lines = [f"  {name:<32}{value}" for name, value in rows.items()]
@@ -93,9 +98,9 @@ class Report:
 
 
 async def audit(
-    place: Arena, plan: Plan, hits: Sequence[Hit], away: Sequence[tuple[int, int]], takeovers: Sequence[float]
+    place: Arena, plan: Plan, hits: Sequence[Hit], away: Sequence[Span], takeovers: Sequence[Span]
 ) -> Report:
-    """hits, away (the server's absences) and takeovers (seconds): what the run did and saw."""
+    """hits, away (the server's absences) and takeovers (from the signal on): what the run did and saw."""
     calls = await place.calls()
     verdict = await place.verdict(
         series=[{"bot": one.bot, "chat": one.chat, "count": one.count} for one in plan.series]
@@ -119,7 +124,8 @@ async def audit(
         windows=windows,
         utilisation=utilisation or 0.0,
         refused_by_limit=sum(call["fault"] == "limit" for call in calls),
-        longest_takeover=max(takeovers, default=0.0),
+        longest_takeover=_longest(span for span in takeovers if not _meets(span, away)),
+        longest_with_server_away=_longest(span for span in takeovers if _meets(span, away)),
         hits=_tally(kinds),
         examples=_examples(delivery, unexcused, letters),
     )
@@ -145,6 +151,15 @@ async def _judge_windows(place: Arena, calls: Sequence[Mapping[str, Any]]) -> Wi
     return Windows(exceeded, parts, judged, error_ms)
 
 
+def _meets(span: Span, away: Sequence[Span]) -> bool:
+    """Whether the server was away within it: then every lease got one more term."""
+    return any(begin < span[1] and span[0] < end for begin, end in away)
+
+
+def _longest(spans: Iterable[Span]) -> float:
+    return max((end - begin for begin, end in spans), default=0) / 1e9
+
+
 def _tally(names: Iterable[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name in names:
@@ -152,9 +167,7 @@ def _tally(names: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def judge_doubles(
-    calls: Sequence[Mapping[str, Any]], hits: Sequence[Hit], away: Sequence[tuple[int, int]]
-) -> list[str]:
+def judge_doubles(calls: Sequence[Mapping[str, Any]], hits: Sequence[Hit], away: Sequence[Span]) -> list[str]:
     """The duplicates that nothing excuses. A message may come again if an earlier call that was taken had no answer,
     or was in the hands of a process when it was hit: at most ten each."""
     earlier: dict[tuple[int, int, str], list[Mapping[str, Any]]] = {}
@@ -176,9 +189,7 @@ def _unanswered(call: Mapping[str, Any]) -> bool:
     return call["status"] == 0 or bool(call["client_gone"])
 
 
-def _in_flight(
-    call: Mapping[str, Any], again: Mapping[str, Any], hits: Sequence[Hit], away: Sequence[tuple[int, int]]
-) -> bool:
+def _in_flight(call: Mapping[str, Any], again: Mapping[str, Any], hits: Sequence[Hit], away: Sequence[Span]) -> bool:
     for hit in hits:
         # While the server was away, nothing could be recorded.
         unrecorded = min(

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from queueing.errors import QueueUnavailable
 from tests.chaos.arena import Arena, arena
-from tests.chaos.audit import Hit, Report, audit
+from tests.chaos.audit import Hit, Report, Span, audit
 from tests.chaos.plan import BOTS, Kind, Load, Plan, Trouble, draw
 from tests.conftest import wait_until
 
@@ -39,9 +39,9 @@ class Run:
         self._victims: set[int] = set()
         # A producer does not push while the server dies: it could not know whether its push was taken.
         self._server_is_up = asyncio.Lock()
-        self._away: list[tuple[int, int]] = []
+        self._away: list[Span] = []
         self._hits: list[Hit] = []
-        self._takeovers: list[float] = []
+        self._takeovers: list[Span] = []
         self._started = 0.0
 
     async def go(self) -> Report:
@@ -119,11 +119,11 @@ class Run:
         self._victims.add(pid)
         name = self._pids[pid]
         os.kill(pid, number)
-        began = time.monotonic()
-        self._hits.append(Hit(trouble.kind, time.monotonic_ns()))
+        began = time.monotonic_ns()
+        self._hits.append(Hit(trouble.kind, began))
         hit = self._hits[-1]
         await wait_until(lambda: name not in self._pids.values(), f"{name} is taken over", timeout=60)
-        self._takeovers.append(time.monotonic() - began)
+        self._takeovers.append((began, time.monotonic_ns()))
         hit.until_ns = hit.until_ns or time.monotonic_ns()
         yield pid
         self._victims.discard(pid)
