@@ -50,7 +50,9 @@ do -- a script has room for 200 local names
     if not chat then return lane_of(fields) end
     local number = type(chat) == 'number' and chat
     if type(chat) == 'string' then
-      local name = string.match(chat, '^%s*(.-)%s*$')
+      -- In two steps, none of which goes back: one pattern takes a time that grows with the square of the spaces.
+      local name, rest = string.match(chat, '^%s*(%S*)()')
+      if string.find(chat, '%S', rest) then name = '' end
       if string.match(name, '^@[%w_]+$') and #name <= 65 then return string.lower(name) end
       number = string.match(name, '^-?%d+$') and #name <= 17 and tonumber(name)
     end

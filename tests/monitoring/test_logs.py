@@ -89,6 +89,11 @@ def leak_everywhere(log: structlog.stdlib.BoundLogger, plain: logging.Logger) ->
     warnings.warn(f"old {TOKEN}", UserWarning, stacklevel=1)
 
 
+def test_a_long_text_is_masked_in_a_moment() -> None:
+    text = "a+" * 500_000
+    assert mask(text) == text, "and no pattern begins anew at each of its words: that took hours"
+
+
 @pytest.mark.parametrize("format", ["console", "json"])
 @pytest.mark.filterwarnings("default")
 def test_no_line_holds_a_token(format: str) -> None:

@@ -167,6 +167,10 @@ GARBAGE = {
     "bytes in a name": (b'{"bot_token":"1:A","chat_id":1,"kwargs":{"\xed\xa0\x80":"file://x"}}', "not JSON"),
     "bytes": (b'{"bot_token":"1:A","chat_id":1,"text":"\xff\xfe"}', "not JSON"),
     "binary": (bytes(range(256)), "not a JSON object"),
+    # A pattern that goes back and forth over these stops the server for minutes, and again after each of its restarts.
+    "spaces": ('{"bot_token":"1:A","chat_id":"a' + " " * 1_000_000 + 'b"}', "chat_id must be"),
+    "spaces first": ('{"bot_token":"1:A","chat_id":"' + " " * 1_000_000 + 'a b"}', "chat_id must be"),
+    "digits": ("1" * 1_000_000, "not a JSON object"),
 }
 
 
