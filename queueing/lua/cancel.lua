@@ -19,7 +19,11 @@ for _, lane in ipairs(lanes_of_chat(bot .. ':' .. chat)) do
       if held == priority then return 'sending' end
       -- It may have been waiting for its next try: those behind it must not. (What is being merged has another head.)
       if not merging[lane] then redis.call('HDEL', TRIES, priority .. ' ' .. lane) end
-      redis.call('ZADD', DUE, 'XX', now, lane)
+      if redis.call('ZSCORE', DUE, lane) then
+        -- It may be ready for a lower priority as well; claim, if nothing is tried any more, would not ask.
+        leave_ready(lane)
+        redis.call('ZADD', DUE, now, lane)
+      end
     end
   end
 end

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from queueing.contract import Queue
-from queueing.message import MessageState
+from queueing.message import MessageState, Priority
 from queueing.retry import Ack, Release, Scope
 from tests.queueing.both import make_queue, queue, start
 from tests.queueing.desk import REFUSED, drained, message, settle, state
@@ -85,6 +85,20 @@ async def test_rule_16_a_cancelled_head_that_would_be_tried_later_makes_room_at_
     await asyncio.wait_for(waiting, 10)
     (lease,) = (await queue.claim(1)).leases
     assert (lease.message.id, lease.attempts) == ("b", 0)
+
+
+async def test_a_lane_whose_only_retry_is_cancelled_has_one_message_in_flight(queue: Queue) -> None:
+    await queue.enqueue([message("retry", priority=Priority.INTERACTIVE)])
+    (lease,) = (await queue.claim(1)).leases
+    await settle(queue, [lease], REFUSED)
+    await queue.enqueue([message("next", priority=Priority.INTERACTIVE), message("last")])
+    await queue.claim(0)
+    assert await queue.cancel("retry") is MessageState.CANCELLED
+    claim = await queue.claim(10)
+    assert [lease.message.id for lease in claim.leases] == ["next"], "the lane was ready for `last` already"
+    assert not (await queue.claim(9, held=claim.leases)).leases
+    claim = await settle(queue, claim.leases, Ack(), want=10)
+    assert [lease.message.id for lease in claim.leases] == ["last"]
 
 
 async def test_it_is_too_late_to_cancel_what_is_in_flight_or_ended(queue: Queue) -> None:
