@@ -212,6 +212,7 @@ function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
   local priority = place(lane, 0)
   if free_at > now or not priority then return nil, true end
   leave_ready(lane)
+  redis.call('ZREM', DUE, lane) -- a retry of a higher priority may be due later
   local _, found, message = clear_heads(lane, priority, account, LOOKS, status_ttl, buried)
   if not found then return nil, true end
   local is_suspect = found[4] >= SUSPECT

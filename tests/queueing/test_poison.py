@@ -3,10 +3,10 @@
 import pytest
 from redis.asyncio import Redis
 
-from queueing.message import MessageState
+from queueing.message import MessageState, Priority
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack
-from tests.queueing.desk import P, Start, message, settle, start, state
+from tests.queueing.desk import REFUSED, P, Start, message, settle, start, state
 
 __all__ = ["start"]
 
@@ -99,6 +99,21 @@ async def test_rule_4_what_is_paused_holds_up_no_process(redis: Redis, start: St
     await queue.enqueue([message("later", 9)])
     claim = await settle(queue, busy, Ack(), want=10)
     assert [lease.message.id for lease in claim.leases] == ["later"]
+
+
+async def test_rule_4_a_lane_that_runs_alone_waits_for_nothing_beside(redis: Redis, start: Start) -> None:
+    queue = await start()
+    await queue.enqueue([message("busy", 1)])
+    busy = (await queue.claim(1)).leases
+    await taken_over_twice(redis, start)
+    other = await start()
+    await other.enqueue([message("higher", priority=Priority.INTERACTIVE)])
+    (lease,) = (await other.claim(1)).leases
+    await settle(other, [lease], REFUSED)
+    assert not (await queue.claim(9, held=busy)).leases, "its lane is set aside while a retry of it is due later"
+    (lease,) = (await settle(queue, busy, Ack(), want=10)).leases
+    assert lease.message.id == "a"
+    assert await redis.zscore(f"{P}due", lease.lane) is None, "or another process has the retry when it is due"
 
 
 async def test_rule_4_clean_stops_are_no_poison(start: Start) -> None:
