@@ -30,14 +30,6 @@ do -- a script has room for 200 local names
     end
   end
 
-  -- What is due comes to the same place as what is new, at most 100 a call.
-  local function take_scheduled(default_bot)
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', wall, 'LIMIT', 0, 100)) do
-      redis.call('ZREM', SCHEDULED, member)
-      put_into_lane(string.sub(member, 18), default_bot, SCHEDULED)
-    end
-  end
-
   local function put_all(elements, default_bot, from, errors)
     for _, element in ipairs(elements) do
       if element ~= BELL then
@@ -51,6 +43,16 @@ do -- a script has room for 200 local names
     end
   end
 
+  -- What is due comes to the same place as what is new, at most 100 a call.
+  local function take_scheduled(default_bot, errors)
+    local elements = {}
+    for i, member in ipairs(redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', wall, 'LIMIT', 0, 100)) do
+      redis.call('ZREM', SCHEDULED, member)
+      elements[i] = string.sub(member, 18)
+    end
+    put_all(elements, default_bot, SCHEDULED, errors)
+  end
+
   -- → reason and error of each that was buried
   function drain(most, default_bot)
     local elements = redis.call('LPOP', HANDOFF, most) or {}
@@ -61,7 +63,7 @@ do -- a script has room for 200 local names
       end
     end
     local errors = {}
-    take_scheduled(default_bot)
+    take_scheduled(default_bot, errors)
     put_all(elements, default_bot, FRONT, errors)
     local room = LOOK_AHEAD - tonumber(redis.call('HGET', TOTALS, 'laned:b') or 0) - (counts['laned:b'] or 0)
     if room > 0 and #elements < most then

@@ -127,11 +127,12 @@ do -- a script has room for 200 local names
     }
   end
 
-  -- Its element, that says what was found at the first look, for whoever looks next.
+  -- Its element, that says what was found at the first look, for whoever looks next. At its end: of two fields with one
+  -- name the last counts, and it may say `"id": null` itself.
   function marked(m)
-    local marks = (m.accepted and '' or string.format('"accepted":%.0f,', wall))
-      .. (m.id_is_new and '"id":"' .. m.id .. '",' or '')
-    return '{' .. marks .. string.sub(m.element, 2)
+    local marks = (m.accepted and '' or string.format(',"accepted":%.0f', wall))
+      .. (m.id_is_new and ',"id":"' .. m.id .. '"' or '')
+    return string.match(m.element, '^(.*)}') .. marks .. '}'
   end
 
   function entry_of(m, accepted)

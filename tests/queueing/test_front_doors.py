@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -65,6 +66,39 @@ async def test_rule_15_bulk_that_was_pushed_to_the_front_door_moves_at_once(redi
     assert await redis.llen(FRONT) == 0
     waiting = [json.loads(one)["id"] for one in await redis.lrange(f"{P}bulk", 0, -1)]
     assert waiting == [f"e{n}" for n in range(5)]
+    await queue.close()
+
+
+@pytest.mark.parametrize("field", ["id", "accepted"])
+async def test_what_was_found_at_the_first_look_holds_although_the_element_says_null(
+    redis: Redis, redis_url: str, field: str
+) -> None:
+    queue = RedisQueue(redis_url)
+    await queue.start()
+    pushed = {"bot": "1", "chat_id": 7, "text": "x", "priority": "bulk", "track": True, "dedup_key": "k", field: None}
+    await redis.rpush(FRONT, json.dumps(pushed))
+    await queue.claim(0)
+    (lease,) = (await queue.claim(1)).leases
+    assert lease.message.id == await queue.first_with("1", "k"), "it is no second one, and no other"
+    await queue.close()
+
+
+async def test_what_cannot_be_read_any_more_when_it_is_due_is_a_dead_letter(
+    redis: Redis, redis_url: str, eventually: Eventually
+) -> None:
+    due = time.time() + 0.2
+    await redis.rpush(FRONT, json.dumps({"chat_id": 7, "text": "x", "send_at": due}))
+    queue = RedisQueue(redis_url, default_bot="1")
+    await queue.start()
+    await queue.claim(0)
+    assert (await queue.stats()).scheduled == 1
+    await queue.close()
+    queue = RedisQueue(redis_url)  # the configuration has no bot any more
+    await queue.start()
+    await eventually(lambda: time.time() > due, "the message to be due")
+    claim = await queue.claim(1)
+    assert claim.buried == [("malformed", "bot_token is missing, and no bot is configured")]
+    assert len(await queue.dead_letters()) == 1
     await queue.close()
 
 
