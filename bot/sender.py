@@ -22,7 +22,7 @@ from bot.transport import MAY_WRITE, AiohttpRequest, NotFound, NotWritten
 from monitoring.logs import mask
 from queueing.errors import QueueError
 from queueing.message import Message
-from queueing.retry import Outcome, Rejected, RetryLater, Sent
+from queueing.retry import Outcome, Rejected, RetryLater, Sent, Unsent
 from queueing.worker import MayWrite
 
 TOKEN = re.compile(r"([0-9]{1,20}):[A-Za-z0-9_-]{1,200}")
@@ -30,6 +30,7 @@ TOKEN = re.compile(r"([0-9]{1,20}):[A-Za-z0-9_-]{1,200}")
 
 _AUTHENTICATED = (BadRequest, Forbidden, ChatMigrated, Conflict)  # Telegram says these only to a bot that it knows
 _KNOWN_BOTS = 1_000
+_REFUSED = 3  # tokens of a bot that are remembered as refused, beside the last: no more than are ever stored
 _CREDENTIALS_WAIT = 1.0
 _LONGEST_RESULT = 1_000
 
@@ -76,6 +77,7 @@ class Sender:
         self._send_timeout = send_timeout
         self._request = request
         self._bots: _Recent[str, Bot] = _Recent(_KNOWN_BOTS)
+        self._refused: _Recent[str, list[str]] = _Recent(_KNOWN_BOTS)
 
     async def deliver(self, message: Message, may_write: MayWrite) -> Outcome:
         """Sends a message. Never raises; see queueing.worker.Deliver."""
@@ -97,25 +99,41 @@ class Sender:
             MAY_WRITE.reset(asked)
 
     async def _deliver(self, bot_id: str, call: Call, deadline: float) -> Outcome:
-        """Tries the token that worked last, then what is stored."""
+        """Tries the token that worked last, then what is stored; but what was refused since, after the others. For a
+        refusal takes time, and by then it may be too late to write another request: that one is the next delivery's."""
         known = self._bots.get(bot_id)
         refusal: InvalidToken | None = None
-        try:
-            if known is not None:
-                return await self._send(known, call, deadline)
-        except InvalidToken as error:
-            refusal = error
-        for token in await self._tokens(bot_id, deadline):
-            if known is not None and token == known.token:
-                continue
+        refused = self._refused.get(bot_id) or []
+        if known is not None and known.token not in refused:
             try:
-                return await self._send(self._rebuild(token), call, deadline)
+                return await self._send(known, call, deadline)
+            except InvalidToken as error:
+                refusal = error
+                self._note_refusal(known)
+        tokens = await self._tokens(bot_id, deadline)
+        if known is not None and known.token not in tokens:
+            tokens.append(known.token)
+        for token in sorted(tokens, key=lambda token: refused.index(token) if token in refused else -1):
+            if refusal is not None and known is not None and token == known.token:
+                continue
+            bot = self._rebuild(token)
+            try:
+                outcome = await self._send(bot, call, deadline)
             except InvalidToken as error:
                 refusal = refusal or error
+                self._note_refusal(bot)
+            else:
+                if refusal is None or outcome != Unsent() or token not in refused:
+                    return outcome
         if refusal is None:
             return Rejected(f"no token is known for bot {bot_id}", "unknown_bot")
         worked = known is not None or await self._credentials.proven(bot_id)
         return classify(refusal, worked=worked)
+
+    def _note_refusal(self, bot: Bot) -> None:
+        """The token that was refused last is the last."""
+        others = [token for token in self._refused.get(_id(bot)) or [] if token != bot.token]
+        self._refused.put(_id(bot), [*others[-_REFUSED:], bot.token])
 
     async def _tokens(self, bot_id: str, deadline: float) -> list[str]:
         async with asyncio.timeout_at(deadline):
@@ -146,12 +164,15 @@ class Sender:
 
     async def _check_token(self, bot: Bot, deadline: float) -> None:
         """Raises InvalidToken if Telegram doesn't know the token, NotWritten if it cannot be asked."""
+        asked = MAY_WRITE.set(None)  # it delivers nothing, so no lease has to last for it
         try:
             await bot.get_me(read_timeout=self._left(deadline))
         except NetworkError as error:
             failure = str(error)
         else:
             return
+        finally:
+            MAY_WRITE.reset(asked)
         raise NotWritten(f"the token could not be checked: {failure}")
 
     async def _remember(self, bot: Bot, deadline: float) -> None:
@@ -160,6 +181,7 @@ class Sender:
         if self._bots.get(bot_id) is bot:
             return
         self._bots.put(bot_id, bot)
+        self._refused.put(bot_id, [])
         try:
             async with asyncio.timeout_at(deadline):
                 await self._credentials.register(bot_id, bot.token)

@@ -384,6 +384,41 @@ async def test_rule_10_a_method_that_does_not_exist_is_told_from_a_bad_token(
     assert [call.method for call in calls(playground)] == ["sendNonsense", "getMe"]
 
 
+def slow_answers() -> Callable[[], bool]:
+    """One request may be written; when its answer is there, it is too late for a second."""
+    return iter([True, *[False] * 10]).__next__
+
+
+async def test_rule_10_a_rotated_token_takes_over_however_late_a_refusal_comes(request_: AiohttpRequest) -> None:
+    async with RawServer(ok(), UNAUTHORIZED, ok({"message_id": 3})) as server:
+        sender = to(server, request_, stored := Stored(TOKEN))
+        await deliver(sender, message())
+        stored.tokens.append(ROTATED)
+        assert await sender.deliver(message(), slow_answers()) == Unsent()
+        for _ in range(2):
+            assert await sender.deliver(message(), slow_answers()) == Sent("3")
+    used = [TOKEN, TOKEN, ROTATED, ROTATED]
+    assert [request.target for request in server.requests] == [f"/bot{token}/sendMessage" for token in used]
+
+
+async def test_rule_10_tokens_that_are_all_refused_are_tried_in_turn_however_late(request_: AiohttpRequest) -> None:
+    async with RawServer(UNAUTHORIZED) as server:
+        sender = to(server, request_, Stored(TOKEN, ROTATED))
+        assert await sender.deliver(message(), slow_answers()) == Unsent()
+        for _ in range(2):
+            assert isinstance(await sender.deliver(message(), slow_answers()), Rejected)
+    used = [TOKEN, ROTATED, TOKEN]
+    assert [request.target for request in server.requests] == [f"/bot{token}/sendMessage" for token in used]
+
+
+async def test_rule_10_a_method_that_does_not_exist_is_told_however_late(request_: AiohttpRequest) -> None:
+    me = {"id": int(BOT), "is_bot": True, "first_name": "x", "username": "x_bot"}
+    async with RawServer(refuse(404, "Not Found"), ok(me)) as server:
+        outcome = await to(server, request_, Stored(TOKEN)).deliver(message(method="sendNonsense"), slow_answers())
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "unknown_method"
+
+
 async def test_rule_10_a_404_for_the_token_is_as_a_401(request_: AiohttpRequest) -> None:
     async with RawServer(refuse(404, "Not Found")) as server:
         outcome = await deliver(to(server, request_, Stored(TOKEN)), message())
