@@ -3,7 +3,9 @@
 A POST is written once or not at all. Where its first byte leaves, in the body's `write_with_length` (aiohttp holds the
 headers back until then), `MAY_WRITE` is asked: no await lies between the question and the write, so a process that was
 stopped while it connected asks after it runs on. (uvloop hands what was written to the system at the end of the same
-turn of the loop, asyncio at once.) What fails before that is NotWritten, what fails after it NoAnswer.
+turn of the loop, asyncio at once.) What fails before that is NotWritten, what fails after it NoAnswer. It is asked
+before that as well, as soon as there is a connection, which then is kept for the next request: where connecting takes
+longer than a request has until it must be written, no request would ever find one.
 aiohttp repeats requests on a connection that turned out to be closed, but never a POST; redirects are not followed.
 
 Answers of Telegram become PTB's exceptions here, or children of them where a status would be lost otherwise. No text
@@ -183,7 +185,7 @@ class AiohttpRequest(BaseRequest):
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # No limit: QUEUE_WORKERS is one. Who waits for a connection has no time left for the answer.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+                connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "telequeue"},
                 skip_auto_headers=("Accept", "Accept-Encoding"),
@@ -198,8 +200,23 @@ class AiohttpRequest(BaseRequest):
         return self._timeout
 
 
+class _Connector(aiohttp.TCPConnector):
+    """A connection that was made too late for its request goes unused into the pool. (aiohttp closes one whose request
+    could not be written.)"""
+
+    async def connect(self, req: aiohttp.ClientRequest, *args: Any, **options: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, *args, **options)
+        try:
+            if isinstance(req.body, _Body):
+                req.body.gate.ask()
+        except LeaseEnded:
+            connection.release()
+            raise
+        return connection
+
+
 class _Gate:
-    """Asks once whether a request may be written, and knows whether it was."""
+    """Asks whether a request may be written, and knows whether it was."""
 
     __slots__ = ("may_write", "refused", "written")
 
@@ -208,10 +225,13 @@ class _Gate:
         self.refused = False
         self.written = False
 
-    def enter(self) -> None:
+    def ask(self) -> None:
         if self.may_write is not None and not self.may_write():
             self.refused = True
             raise LeaseEnded("the lease ended before the request was written")
+
+    def enter(self) -> None:
+        self.ask()
         self.written = True
 
 
@@ -221,7 +241,7 @@ class _Body(Payload):
     def __init__(self, content: bytes, content_type: str, gate: _Gate) -> None:
         super().__init__(content, content_type=content_type)
         self._size = len(content)
-        self._gate = gate
+        self.gate = gate
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         content: bytes = self._value
@@ -230,7 +250,7 @@ class _Body(Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         if isinstance(writer, StreamWriter) and (writer.transport is None or writer.transport.is_closing()):
             raise aiohttp.ClientConnectionResetError("the connection was closed before the request was written")
-        self._gate.enter()
+        self.gate.enter()
         await writer.write(self._value)
 
 

@@ -211,9 +211,18 @@ async def test_a_redirect_is_not_followed(request_: AiohttpRequest) -> None:
 # --- may it be written?
 
 
-async def test_nothing_is_written_once_the_lease_has_ended(request_: AiohttpRequest, eventually: Eventually) -> None:
+async def test_nothing_is_written_once_the_lease_has_ended(request_: AiohttpRequest) -> None:
     async with RawServer(ok()) as server:
         with asking(lambda: False), pytest.raises(LeaseEnded):
+            await send(request_, server.url)
+        assert server.requests == []
+        assert await send(request_, server.url) is True
+        assert server.connections == 1, "what was made too late for one request is there for the next"
+
+
+async def test_it_asks_again_when_it_writes(request_: AiohttpRequest, eventually: Eventually) -> None:
+    async with RawServer(ok()) as server:
+        with asking(iter([True, False]).__next__), pytest.raises(LeaseEnded):
             await send(request_, server.url)
         await eventually(lambda: server.connections == 1 and server.open == 0, "the connection to be given back")
         assert server.requests == []
@@ -228,7 +237,7 @@ async def test_an_upload_asks_as_well(request_: AiohttpRequest) -> None:
         assert server.requests == []
 
 
-async def test_it_asks_once_and_only_when_connected(request_: AiohttpRequest) -> None:
+async def test_it_asks_only_when_connected_and_when_it_writes(request_: AiohttpRequest) -> None:
     asked: list[int] = []
 
     def ask() -> bool:
@@ -242,7 +251,7 @@ async def test_it_asks_once_and_only_when_connected(request_: AiohttpRequest) ->
             assert asked == []
             await send(request_, server.url)
             await send(request_, server.url)
-        assert asked == [0, 1]
+        assert asked == [0, 0, 1, 1]
 
 
 async def test_a_lease_that_ends_while_a_connection_is_made_is_noticed(
