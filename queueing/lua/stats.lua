@@ -22,20 +22,24 @@ local function messages_of(lane)
   return messages
 end
 
--- → messages in the lanes of a sorted set, as far as the sample tells; but for those that are counted elsewhere
-local function messages_in(key, elsewhere)
-  local lanes, messages = redis.call('ZRANGE', key, 0, sample - 1), 0
+-- → messages in the lanes of a sorted set, as far as `most` of them tell; but for those that are counted elsewhere
+local function messages_in(key, most, elsewhere)
+  local lanes, messages = redis.call('ZRANGE', key, 0, most - 1), 0
   for _, lane in ipairs(lanes) do
     local here = messages_of(lane)
     if not elsewhere or not elsewhere(lane) then messages = messages + here end
   end
-  local all = #lanes < sample and #lanes or redis.call('ZCARD', key)
+  local all = #lanes < most and #lanes or redis.call('ZCARD', key)
   return #lanes == 0 and 0 or math.floor(messages * all / #lanes)
 end
 
-local function ready_of(account)
-  local messages = 0
-  for _, priority in ipairs(PRIORITIES) do messages = messages + messages_in(ready_key(priority, account)) end
+-- → messages in the ready lanes of the accounts of a sorted set; of many, fewer lanes of each are looked at
+local function ready_in(key)
+  local accounts, messages = redis.call('ZRANGE', key, 0, sample - 1), 0
+  local most = math.max(5, math.floor(sample / math.max(1, #accounts)))
+  for _, account in ipairs(accounts) do
+    for _, priority in ipairs(PRIORITIES) do messages = messages + messages_in(ready_key(priority, account), most) end
+  end
   return messages
 end
 
@@ -46,10 +50,9 @@ local function is_ready(lane)
   end
 end
 
-local waiting = messages_in(DUE, is_ready)
 -- A bot that is over its limit or paused makes all its lanes wait.
-for _, account in ipairs(redis.call('ZRANGE', BOTS_DUE, 0, sample - 1)) do waiting = waiting + ready_of(account) end
-for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, sample - 1)) do ready_of(account) end
+local waiting = messages_in(DUE, sample, is_ready) + ready_in(BOTS_DUE)
+ready_in(BOTS) -- for the oldest
 
 local processes = {}
 local known = redis.call('ZRANGE', PROCESSES, 0, -1, 'WITHSCORES')

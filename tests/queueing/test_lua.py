@@ -188,3 +188,24 @@ def test_one_call_does_a_bounded_number_of_things_however_many_lanes_are_due(
     few, many = cost(1000), cost(10_000)
     assert many < 2500
     assert many <= few * 1.05
+
+
+def test_the_counts_cost_no_more_for_a_hundred_bots(world: RedisWorld, client: sync_redis.Redis) -> None:
+    queue = world.new_process(RateLimits())
+
+    def cost(bots: int, chats: int) -> int:
+        """Commands of one `stats` beside so many bots, each with so many chats."""
+        for bot in range(bots):
+            waiting = [Message(bot=str(bot), chat=str(chat), body={"text": "x"}) for chat in range(1, chats + 1)]
+            world.run(queue.enqueue(waiting))
+        while world.run(queue.claim(0)).more:
+            pass
+        client.config_resetstat()
+        assert world.run(queue.stats()).depth == bots * chats
+        commands = client.info("commandstats")
+        client.flushdb()
+        world.advance(0)
+        return sum(stats["calls"] for stats in commands.values())
+
+    one, hundred = cost(1, 1000), cost(100, 30)
+    assert hundred < 10 * one, "it is asked at every scrape, and the server does nothing else meanwhile"
