@@ -11,10 +11,10 @@ end
 
 -- Two messages may have been given the same id: the second letter gets another, of a form that no producer can choose.
 local function store_dead(id, letter)
-  local first, number = id, 1
+  local first, number = id, 2
   while redis.call('HEXISTS', DEAD, id) == 1 do
-    number = number + 1
     id = first .. '~' .. number
+    number = redis.call('HINCRBY', TOTALS, 'ids', 1) -- counting up would ask as often as there are such letters
   end
   letter.died_at = wall
   redis.call('HSET', DEAD, id, cjson.encode(letter))

@@ -229,6 +229,17 @@ async def test_letters_of_two_messages_with_one_id_are_two(redis: Redis, start: 
 # --- tokens
 
 
+async def test_a_producer_that_gives_all_the_same_id_costs_no_more_with_each_letter(redis: Redis, start: Start) -> None:
+    queue = await start()
+    for chat in range(1, 51):
+        await redis.rpush(FRONT, element(id="same", chat_id=chat))
+        (lease,) = (await queue.claim(1)).leases
+        await redis.config_resetstat()
+        await queue.claim(0, [Settlement(lease, Bury("blocked", "x"))])
+    assert (await redis.info("commandstats"))["cmdstat_hexists"]["calls"] < 5
+    assert len({letter.id for letter in await queue.dead_letters()}) == 50
+
+
 async def test_a_token_is_taken_out_where_it_is_one_and_texts_stay_as_they_are(redis: Redis, start: Start) -> None:
     queue = await start()
     await redis.rpush(FRONT, json.dumps({"kwargs": {"bot_token": TOKEN}, "text": f"say {TOKEN}!", "bot_token": TOKEN}))
