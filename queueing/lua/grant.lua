@@ -10,7 +10,7 @@ local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a
 local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
 local OF_LATE_MS = 60000
 local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set aside for them
-local LOOKS = 50       -- lanes and messages that may be found not to be eligible after all, in one call
+local LOOKS = 50       -- accounts, lanes and messages that may be found not to be eligible after all, in one call
 
 -- What has become due goes back to its place, at most 100 of each kind a call.
 function promote()
@@ -72,21 +72,24 @@ local function may_leave_at(account)
 end
 
 -- The account that was served longest ago, of those that may send; one whose bot has its share only if no other can.
+-- → it, and how many turned out to have to wait
 local function choose_account(passed)
   local second
+  local put_off = 0
   for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
     if not passed[account] then
       local bot, free_at = bot_of_account(account), may_leave_at(account)
       if free_at > now then
         block(account, free_at)
+        put_off = put_off + 1
       elseif (hand.all[bot] or 0) < hand.share then
-        return account
+        return account, put_off
       elseif not second and is_the_only_one(bot) then
         second = account
       end
     end
   end
-  return second
+  return second, put_off
 end
 
 -- → lane and priority of the account's next lane; nil if there is none that may be served now
@@ -224,9 +227,11 @@ end
 function grant(want, leases, held_key_, call, status_ttl, buried)
   local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
   while #grants < want and looks < LOOKS and not is_alone do
-    local account = choose_account(passed)
-    if not account then break end
-    local lane, priority = next_lane(account, passed)
+    local account, put_off = choose_account(passed)
+    looks = looks + put_off
+    if not account and put_off == 0 then break end
+    local lane, priority
+    if account then lane, priority = next_lane(account, passed) end
     local free_at = lane and chat_free_at(lane)
     if lane and free_at > now then
       redis.call('ZADD', DUE, free_at, lane)

@@ -55,6 +55,15 @@ async def test_resuming_does_not_end_a_flood_wait_nor_another_pause(queue: Queue
     assert (await queue.claim(1)).next_due == pytest.approx(30, abs=5)
 
 
+async def test_a_bot_does_not_wait_for_many_that_are_paused(queue: Queue) -> None:
+    for bot in range(1, 31):
+        await queue.pause(str(bot))
+        await queue.enqueue([message(f"m{bot}", bot=str(bot))])
+    await queue.enqueue([message("last", bot="31")])
+    (lease,) = (await queue.claim(1)).leases
+    assert lease.message.id == "last"
+
+
 async def test_a_chat_is_paused_for_a_bot(queue: Queue) -> None:
     with pytest.raises(ValueError, match="for a bot"):
         await queue.pause(None, "42")
