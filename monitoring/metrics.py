@@ -88,6 +88,12 @@ class Metrics:
         for backend, priority in itertools.product(backends, Priority):
             self._enqueued.labels(backend, priority.value)
             self._sent.labels(backend, priority.value)
+        for priority in Priority:
+            self._delivery.labels(priority.value)
+        for reason in sorted(self._reasons | {OTHER}):
+            self._retried.labels(reason)
+            self._dead.labels(reason)
+        self._send.labels("sendMessage")  # not of all methods: each is 14 series
         for scope in LIMIT_SCOPES:
             self._limited.labels(scope)
         for result in WEBHOOK_RESULTS:

@@ -86,6 +86,17 @@ async def test_waits_for_limits_are_counted_from_zero(metrics: Metrics) -> None:
     assert "anything" not in text
 
 
+async def test_the_first_of_its_kind_is_counted_from_zero(metrics: Metrics) -> None:
+    """Else `increase` would miss it: the first dead letter would alert nobody."""
+    text = await page(metrics)
+    for reason in ("flood", "network", "uncertain", "other"):
+        assert metric(text, "messages_dead_total", reason=reason) == 0
+        assert metric(text, "messages_retried_total", reason=reason) == 0
+    for priority in Priority:
+        assert metric(text, "delivery_seconds_count", priority=priority.value) == 0
+    assert metric(text, "send_seconds_count", method="sendMessage") == 0
+
+
 async def test_what_is_held_counts_as_dead_and_uncertain(metrics: Metrics) -> None:
     metrics.count(Reaped("host:1", 3, held=2), "memory")
     metrics.count(Buried(MESSAGE, "uncertain", "no answer", uncertain=True), "memory")
