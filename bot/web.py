@@ -36,9 +36,10 @@ def create_app(settings: Settings | None = None, voice: Lock | None = None) -> S
         finally:
             await runtime.stop()
 
-    return Starlette(
-        routes=_routes(), lifespan=lifespan, exception_handlers={HTTPException: _http_error, 500: _mistake}
-    )
+    app = Starlette(routes=_routes(), lifespan=lifespan, exception_handlers={HTTPException: _http_error, 500: _mistake})
+    # Or DELETE /api/v1/dead/, with the id that a script left empty, would lead to the one that drops all.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _routes() -> list[Route]:

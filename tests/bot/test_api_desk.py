@@ -102,6 +102,14 @@ async def test_all_can_be_replayed(client: httpx.AsyncClient, playground: Playgr
         await wait_until(both, "both to die again")
 
 
+async def test_an_id_that_was_left_empty_drops_nothing(client: httpx.AsyncClient) -> None:
+    id = await post(client, text=TOO_LONG)
+    await becomes(client, id, "dead")
+    response = await client.delete(f"{DEAD}/", follow_redirects=True)
+    assert response.status_code == 404
+    assert await dead_ids(client) == [id]
+
+
 @pytest.mark.parametrize("client", ["redis"], indirect=True)
 async def test_a_token_in_a_dead_letter_is_masked(client: httpx.AsyncClient, redis: Redis) -> None:
     element = {"bot_token": SECRET, "chat_id": "?", "text": SECRET}
