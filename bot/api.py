@@ -249,13 +249,16 @@ class _Repeat:
 
     @classmethod
     def of(cls, client: str, request: Request, content: object) -> "_Repeat | None":
-        """None without such a header. Raises Invalid if it is empty."""
+        """None without such a header. Raises Invalid if it is empty, or the body nested too deeply."""
         key = request.headers.get("idempotency-key")
         if key is None:
             return None
         if not key:
             raise Invalid("Idempotency-Key is empty", "Idempotency-Key")
-        return cls(_hash([client, key]), _hash(content))
+        try:
+            return cls(_hash([client, key]), _hash(content))
+        except orjson.JSONEncodeError:  # it reads a thousand levels and writes 254; a message may have 64
+            raise Invalid("the body is nested too deeply", None) from None
 
     @property
     def id_prefix(self) -> str:

@@ -277,6 +277,16 @@ async def test_bad_json_gets_400(memory_client: httpx.AsyncClient, body: bytes) 
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_nested_too_deeply_is_refused_with_an_idempotency_key_too(
+    memory_client: httpx.AsyncClient,
+) -> None:
+    body = b'{"chat_id": 1, "text": "x", "kwargs": {"a": ' + b"[" * 400 + b"]" * 400 + b"}}"
+    for headers in ({}, {"Idempotency-Key": "deep"}):
+        response = await memory_client.post(MESSAGES, content=body, headers=headers)
+        assert response.status_code == 422
+        assert "nested too deeply" in response.json()["error"]
+
+
 async def test_a_large_body_gets_413(memory_client: httpx.AsyncClient) -> None:
     response = await memory_client.post(MESSAGES, content=b" " * (MAX_BODY + 1))
     assert response.status_code == 413
