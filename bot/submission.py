@@ -102,7 +102,7 @@ def _check(path: str, name: str, value: object) -> None:
     if not isinstance(value, expected):
         raise Invalid(f"{name} {complaint}", field)
     if name == "bot_token" and not _TOKEN.fullmatch(str(value)):
-        raise Invalid("bot_token must look like 123456:ABC-DEF", field)
+        raise Invalid("bot_token must be digits, a colon, and letters, digits, _ or -", field)
     if name == "bot" and not _BOT.fullmatch(str(value)):
         raise Invalid("bot must be the number of a bot, as a string", field)
 

@@ -18,7 +18,8 @@ Format = Literal["console", "json"]
 # A bot token is `<bot id>:<secret>`. After `bot` (as in a Bot API URL) any secret is one; elsewhere it must hold a
 # letter and follow three digits or more, so that times, addresses (127.0.0.1:8000) and `file.py:120:` stay readable.
 _TOKEN_IN_URL = re.compile(r"(bot[0-9]+)(:|%3A)[\w-]+", re.ASCII | re.IGNORECASE)
-_TOKEN = re.compile(r"(?<![\w.:])([0-9]{3,})(:|%3A)(?=[\w-]*[A-Za-z])[\w-]{3,}", re.ASCII)
+# The colon as some programs write it in URLs and in JSON, too.
+_TOKEN = re.compile(r"(?<![\w.:])([0-9]{3,})(:|%3A|%3a|\\+u003[Aa])(?=[\w-]*[A-Za-z])[\w-]{3,}", re.ASCII)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z+]{0,15}://[^\s/:@]*):[^\s/]+@")
 _PASSWORD_OPTION = re.compile(r"([?&]\w*password=)[^\s&]+")
 # The webhook's secret, in what PTB logs of its calls at `debug`.

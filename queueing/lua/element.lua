@@ -23,7 +23,7 @@ do -- a script has room for 200 local names
       local bot = type(token) == 'string' and string.match(token, '^%d+$')
       if bot then return bot end -- it stands for a token that was taken out before
       bot = type(token) == 'string' and string.match(token, '^(%d+):[%w_-]+$')
-      if not bot then return nil, 'bot_token must look like 123456:ABC-DEF' end
+      if not bot then return nil, 'bot_token must be digits, a colon, and letters, digits, _ or -' end
       note_token(bot, token)
       return bot
     end

@@ -53,6 +53,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
         (f"/file/bot{TOKEN}/a.jpg", "/file/bot123456789:***/a.jpg"),
         ("/bot123%3AABCDEF/getMe", "/bot123%3A***/getMe"),
         ('{"bot_token":"123:ABC","chat_id":42}', '{"bot_token":"123:***","chat_id":42}'),
+        (r'{"bot_token":"123\u003aABC"}', r'{"bot_token":"123\u003a***"}'),
         (f"token={TOKEN}, again {TOKEN}.", "token=123456789:***, again 123456789:***."),
         ("redis://:p%40ss@host:6379/0", "redis://:***@host:6379/0"),
         ("rediss://user:p@ss@host", "rediss://user:***@host"),
