@@ -62,7 +62,7 @@ def parse_call(body: Mapping[str, Any], chat: str) -> Call:
         parameters[name] = value
     # Order and limits are those of the message's own chat: a call to another one would escape both.
     parameters["chat_id"] = chat
-    _check_text(method, parameters)
+    _check_message(method, parameters)
     return Call(method, parameters)
 
 
@@ -76,10 +76,12 @@ def _method(value: object) -> str:
     return value
 
 
-def _check_text(method: str, parameters: Mapping[str, Any]) -> None:
-    text = parameters.get("text")
-    if text is None and method.lower() == SEND_MESSAGE.lower():
+def _check_message(method: str, parameters: Mapping[str, Any]) -> None:
+    text, is_message = parameters.get("text"), method.lower() == SEND_MESSAGE.lower()
+    if text is None and is_message:
         raise CallRefused("text is missing")
+    if is_message and not parameters["chat_id"]:
+        raise CallRefused("chat_id is missing")
     if text is not None and not isinstance(text, str):
         raise CallRefused("text must be a string")
 

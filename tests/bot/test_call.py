@@ -107,6 +107,12 @@ def test_what_is_malformed_is_refused_and_the_field_named(body: Mapping[str, obj
     assert caught.value.reason == "malformed"
 
 
+def test_a_message_needs_a_chat_and_other_methods_do_not() -> None:
+    with pytest.raises(CallRefused, match="chat_id is missing"):
+        parse_call({"text": "hi"}, "")
+    assert parse_call({"method": "getMe"}, "").method == "getMe"
+
+
 @pytest.mark.parametrize(
     "method", ["send Message", "sendMessage2", "send/Message", "../getMe", "send_it", "sendé", "", "getMe\n"]
 )
