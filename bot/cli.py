@@ -1,7 +1,9 @@
 """The command line, `telequeue`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings."""
 
 import json
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,7 +73,7 @@ def status(id: str, url: str | None, as_json: bool) -> None:
     words = {"status": _STATES.get(answer["status"], answer["status"]), "waiting": _waits(answer["waiting"])}
     for name, value in (answer | words).items():
         if value is not None:
-            click.echo(f"{name:<20} {value}")
+            click.echo(f"{name:<20} {_plain(value)}")
 
 
 @main.command()
@@ -121,6 +123,7 @@ _REASONS = {
     "retry": "for the next try",
     "schedule": "for the time it is meant for",
     "turn": "for its turn",
+    "unauthorized": "since Telegram refuses its bot's token, which worked before",
 }
 
 
@@ -205,7 +208,7 @@ def list_dead(limit: int, before: str | None, url: str | None, as_json: bool) ->
         click.echo(json.dumps(answer))
         return
     for letter in answer["dead"]:
-        click.echo(f"{letter['died_at']}  {letter['id']}  {letter['reason']}: {letter['error']}")
+        click.echo(f"{letter['died_at']}  {letter['id']}  {letter['reason']}: {_plain(letter['error'])}")
     if answer["next"]:
         click.echo(f"older ones: telequeue dead list --limit {limit} --before {answer['next']}")
 
@@ -223,9 +226,9 @@ def show_dead(id: str, url: str | None, as_json: bool) -> None:
     history = answer.pop("history")
     for name, value in answer.items():
         if value is not None:
-            click.echo(f"{name:<20} {value}")
+            click.echo(f"{name:<20} {_plain(value)}")
     for line in history:
-        click.echo(f"{line['at']}  {line['reason']}: {line['error']}")
+        click.echo(f"{line['at']}  {line['reason']}: {_plain(line['error'])}")
 
 
 _ids = click.argument("ids", nargs=-1, metavar="[ID]...")
@@ -242,7 +245,7 @@ def replay_dead(ids: tuple[str, ...], everything: bool, head: bool, url: str | N
     """Send dead letters after all; they keep their ids."""
     query = "?head=true" if head else ""
     # At the head of a lane the last to come is the first to go.
-    paths = [f"/{_quoted(id)}/replay{query}" for id in (reversed(ids) if head else ids)]
+    paths = {id: f"/{_quoted(id)}/replay{query}" for id in (reversed(ids) if head else ids)}
     _with_dead(paths, f"/replay{query}", "POST", "replayed", everything=everything, url=url, as_json=as_json)
 
 
@@ -253,20 +256,34 @@ def replay_dead(ids: tuple[str, ...], everything: bool, head: bool, url: str | N
 @_as_json
 def drop_dead(ids: tuple[str, ...], everything: bool, url: str | None, as_json: bool) -> None:
     """Forget dead letters for good."""
-    paths = [f"/{_quoted(id)}" for id in ids]
+    paths = {id: f"/{_quoted(id)}" for id in ids}
     _with_dead(paths, "", "DELETE", "dropped", everything=everything, url=url, as_json=as_json)
 
 
 def _with_dead(
-    paths: list[str], all_path: str, method: str, verb: str, *, everything: bool, url: str | None, as_json: bool
+    paths: Mapping[str, str], all_path: str, method: str, verb: str, *, everything: bool, url: str | None, as_json: bool
 ) -> None:
-    """Calls each path, or the one for all, and says how many dead letters it concerned."""
+    """Calls each id's path, or the one for all, and says how many dead letters it concerned.
+
+    An id that is not there does not keep the others waiting: what broke off in its middle can be given again.
+    """
     if everything == bool(paths):
         raise click.UsageError("name an ID or more, or say --all")
-    done = 0
-    for path in [all_path] if everything else paths:
-        done += _ask(url, f"/api/v1/dead{path}", method=method)[verb]
+    done, unknown = 0, []
+    for id, path in {"": all_path}.items() if everything else paths.items():
+        answer = _ask(url, f"/api/v1/dead{path}", method=method, known=everything)
+        if answer is None:
+            unknown.append(id)
+        else:
+            done += answer[verb]
     click.echo(json.dumps({verb: done}) if as_json else f"{done} {verb}")
+    if unknown:
+        _fail(f"there is no dead letter with the id {', '.join(unknown)}")
+
+
+def _plain(value: object) -> str:
+    """One line, without what would move a terminal's cursor or change its title: any program may have pushed it."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", str(value))
 
 
 def _quoted(id: str) -> str:
@@ -275,13 +292,13 @@ def _quoted(id: str) -> str:
     return quote(id, safe="")
 
 
-def _ask(url: str | None, path: str, body: object = None, *, method: str | None = None) -> Any:
+def _ask(url: str | None, path: str, body: object = None, *, method: str | None = None, known: bool = True) -> Any:
     """The answer of the HTTP API to a GET, to a POST if there is a body, or to another method.
 
-    One that is no success ends the program: its words on standard error, exit code 1.
+    One that is no success ends the program: its words on standard error, exit code 1. known: a 404 is none; else None.
     """
     settings = load_or_exit()
-    if url is not None and not url.startswith(("http://", "https://")):
+    if url is not None and not _is_url(url):
         raise click.UsageError("--url: expected http://host:port")
     try:
         base = (url or base_url(settings)).rstrip("/")
@@ -296,9 +313,22 @@ def _ask(url: str | None, path: str, body: object = None, *, method: str | None 
         _fail("the key was not accepted: API_KEYS here must hold one of the server's")
     if not isinstance(answer, dict) or (code >= 400 and "error" not in answer):
         _fail(f"what answers there is no telequeue (HTTP status {code})")
+    if code == 404 and not known:
+        return None
     if code >= 400:
         _fail(answer["error"])
     return answer
+
+
+def _is_url(text: str) -> bool:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return bool(re.fullmatch("https?://[!-~]+", text) and host and port != 0)
 
 
 def _fail(reason: str) -> NoReturn:

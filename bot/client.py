@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 
 from bot.settings import Settings
@@ -54,15 +55,25 @@ def call(
     # No proxy: this is nearly always loopback, and the API takes proxied requests for strangers.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=timeout) as answer:
-            return answer.status, _json(base, answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, _json(base, error.read())
+        code, content = _exchange(opener, request, timeout)
+    except HTTPException:  # no HTTP, or an answer that broke off
+        raise Unreachable(f"{base} answers, but not as telequeue does") from None
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, TimeoutError):
             raise TooSlow(f"{base} did not answer within {timeout:g} s") from None
         raise Unreachable(f"{base} does not answer ({getattr(reason, 'strerror', None) or reason})") from None
+    return code, _json(base, content)
+
+
+def _exchange(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request, timeout: float
+) -> tuple[int, bytes]:
+    try:
+        with opener.open(request, timeout=timeout) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
 
 
 def _json(base: str, content: bytes) -> Any:

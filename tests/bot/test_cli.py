@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -157,6 +158,22 @@ def test_somebody_else_there(run: Run, playground: str) -> None:
     assert "not as telequeue does" in one_line(run("stats", "--url", playground + "/?"))
 
 
+def test_somebody_who_speaks_no_http(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = threading.Thread(target=_answer_once, args=(listener, b"-ERR unknown command\r\n"))
+        answering.start()
+        said = one_line(run("stats", "--url", f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        answering.join()
+    assert "not as telequeue does" in said
+
+
+def _answer_once(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(answer)
+
+
 def test_bad_settings(run: Run) -> None:
     assert one_line(run("stats", QUEUE_WORKERS="x"), 2).startswith("QUEUE_WORKERS='x': expected")
 
@@ -168,6 +185,11 @@ def test_bad_settings(run: Run) -> None:
         ["send", "1"],
         ["send", "1", "x", "--priority", "urgent"],
         ["stats", "--url", "ftp://host"],
+        ["stats", "--url", "http://"],
+        ["stats", "--url", "http://host:port"],
+        ["stats", "--url", "http://[::1"],
+        ["stats", "--url", "http://a host"],
+        ["stats", "--url", f"http://{'a' * 70}"],
         ["status"],
         ["fly"],
     ],

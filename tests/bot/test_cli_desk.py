@@ -95,9 +95,22 @@ async def test_dead_letters(run: Run, client: httpx.AsyncClient) -> None:
     for id in ids:
         await becomes(client, id, "dead")
     assert await run("dead", "drop", ids[0]) == "1 dropped\n"
-    assert await run("dead", "drop", "--all") == "1 dropped\n"
+    assert f"no dead letter with the id {ids[0]}\n" in await run("dead", "drop", *ids, code=1)
+    assert await run("dead", "list") == ""
+    assert await run("dead", "drop", "--all") == "0 dropped\n"
     assert await run("dead", "list") == ""
     assert "no dead letter" in await run("dead", "show", ids[0], code=1)
+
+
+async def test_what_any_program_pushed_leaves_the_terminal_alone(run: Run, redis: Redis) -> None:
+    await redis.rpush("telegram_messages", "\x1b]0;title\x07 \x9b2J\nno JSON")
+
+    async def listed() -> list[str]:
+        return (await run("dead", "list")).split()
+
+    await wait_until(listed, "the dead letter")
+    shown = await run("dead", "show", (await listed())[1])
+    assert re.search(r"^element +\\x1b\]0;title\\x07 \\x9b2J\\x0ano JSON$", shown, re.MULTILINE)
 
 
 async def test_a_message_held_in_doubt_waits_for_a_person(
@@ -133,6 +146,21 @@ async def test_pause_why_cancel_resume(run: Run, client: httpx.AsyncClient, play
     assert await run("why", ids[1]) == f"{ids[1]} is sent\n"
     assert sent_texts(playground) == ["b"]
     assert "too late" in await run("cancel", ids[1], code=1)
+
+
+async def test_why_tells_of_a_refused_token_in_words(
+    run: Run, client: httpx.AsyncClient, playground: Playground
+) -> None:
+    await becomes(client, await send(client, "it works"), "sent")
+    playground.world.faults.add(Fault(kind="unauthorized", bot=int(BOT)), None)
+    id = await send(client, "not any more")
+
+    async def explained() -> bool:
+        waiting = (await told(client, id))["waiting"]
+        return bool(waiting and waiting["reason"] == "unauthorized")
+
+    await wait_until(explained, "the token to be refused")
+    assert "since Telegram refuses its bot's token" in await run("why", id)
 
 
 async def test_what_can_be_paused(run: Run, redis: Redis) -> None:
