@@ -54,10 +54,13 @@ def send(chat: str, text: str, priority: str | None, uncertain: str | None, url:
     optional = {"priority": priority, "uncertain": uncertain}
     body = {"chat_id": chat, "text": text} | {name: value for name, value in optional.items() if value}
     answer = _ask(url, "/api/v1/messages", body)
+    failed = answer["status"] in _FAILED  # which only SYNC_MESSAGE_PROCESSING can know
     if as_json:
         click.echo(json.dumps(answer))
-    else:
+    elif not failed:
         click.echo(f"{answer['id']} is {answer['status']}; follow it with: telequeue status {answer['id']}")
+    if failed:
+        _fail(_ended(answer))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -105,8 +108,16 @@ def why(id: str, url: str | None, as_json: bool) -> None:
         click.echo(json.dumps({name: answer[name] for name in ("id", "status", "waiting")}))
     else:
         waits = _waits(answer["waiting"])
-        click.echo(f"{id} is {answer['status']}" + (f" and waits {waits}" if waits else ""))
+        click.echo(_ended(answer) if waits is None else f"{id} is {answer['status']} and waits {waits}")
 
+
+def _ended(answer: dict[str, Any]) -> str:
+    """What became of a message, with the reason if it was not sent."""
+    why = f": {_plain(answer['error'])}" if answer["status"] in _FAILED and answer["error"] else ""
+    return f"{answer['id']} is {answer['status']}{why}"
+
+
+_FAILED = ("dead", "cancelled", "expired", "uncertain")
 
 _STATES = {
     "uncertain": "uncertain: it may have arrived, and is held until you say: telequeue dead replay, or dead drop",

@@ -39,6 +39,10 @@ async def client(playground: Playground, redis_url: str) -> AsyncIterator[httpx.
 
 @pytest.fixture
 def run(client: httpx.AsyncClient, tmp_path: Path) -> Run:
+    return runs(client, tmp_path)
+
+
+def runs(client: httpx.AsyncClient, tmp_path: Path) -> Run:
     """Runs `telequeue` with arguments: its standard output or, with another exit `code` expected, its error."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "BIND": f"127.0.0.1:{client.base_url.port}"}
 
@@ -75,6 +79,7 @@ async def test_dead_letters(run: Run, client: httpx.AsyncClient) -> None:
         await becomes(client, id, "dead")
     listed = (await run("dead", "list", "--limit", "1")).splitlines()
     assert re.fullmatch(rf"\S+Z  {ids[1]}  bad_request: .*too long.*", listed[0])
+    assert re.fullmatch(rf"{ids[1]} is dead: .*too long.*\n", await run("why", ids[1]))
     older = re.fullmatch(r"older ones: telequeue (dead list --limit 1 --before \S+)", listed[1])
     assert older
     assert ids[0] in await run(*older[1].split(" "))
@@ -100,6 +105,16 @@ async def test_dead_letters(run: Run, client: httpx.AsyncClient) -> None:
     assert await run("dead", "drop", "--all") == "0 dropped\n"
     assert await run("dead", "list") == ""
     assert "no dead letter" in await run("dead", "show", ids[0], code=1)
+
+
+async def test_a_send_that_is_told_of_its_failure_has_failed(
+    playground: Playground, redis_url: str, tmp_path: Path
+) -> None:
+    async with application(settings_for(playground.url, redis_url, sync_message_processing=True)) as client:
+        run = runs(client, tmp_path)
+        assert "is sent" in await run("send", "42", "hello")
+        assert "is dead: " in (said := await run("send", "42", TOO_LONG, code=1))
+        assert "too long" in said
 
 
 async def test_what_any_program_pushed_leaves_the_terminal_alone(run: Run, redis: Redis) -> None:
