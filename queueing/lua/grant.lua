@@ -157,11 +157,14 @@ local function clear_heads(lane, priority, account, most, status_ttl, buried)
   return cleared
 end
 
--- Tokens are never used twice; those that a call set aside and did not need are lost.
+-- Tokens are never used twice, not even where the server lost what it did last (a failover, a loss of power) and would
+-- count the same once more: they begin with its time, in µs. Those that a call set aside and did not need are lost.
 local last_token, tokens_left = 0, 0
 local function next_token(want)
   if tokens_left == 0 then
-    last_token, tokens_left = redis.call('HINCRBY', TOTALS, 'fence', want), want
+    local last = tonumber(redis.call('HGET', TOTALS, 'fence') or 0)
+    last_token, tokens_left = math.max(last, wall * 1000) + want, want
+    redis.call('HSET', TOTALS, 'fence', string.format('%.0f', last_token))
   end
   tokens_left = tokens_left - 1
   return string.format('%.0f', last_token - tokens_left)

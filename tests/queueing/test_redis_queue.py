@@ -397,6 +397,18 @@ async def test_rule_2_a_lease_runs_out_while_the_process_or_the_machine_is_stopp
         assert queue.remaining() < 0
 
 
+async def test_a_server_that_lost_what_it_did_last_gives_no_token_twice(redis: Redis, start: Start) -> None:
+    queue = await start()
+    await queue.enqueue([message(1)])
+    (before,) = (await queue.claim(1)).leases
+    await redis.flushall()  # as after a failover, but for more than the last moment
+    await queue.enqueue([message(2, "43")])
+    claim = await queue.claim(1, held=[before])
+    (after,) = claim.leases
+    assert after.token != before.token, "the process holds both, and settles them by their tokens"
+    assert list(claim.lost) == [before.token]
+
+
 async def test_leaving_gives_back_what_was_held_and_nobody_has_to_wait(redis: Redis, start: Start) -> None:
     leaving, other = await start(), await start()
     await leaving.enqueue([message(1)])
