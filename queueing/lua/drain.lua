@@ -5,6 +5,9 @@ local drain
 do -- a script has room for 200 local names
   -- Bulk waits at a door of its own until the look-ahead takes it, so that a million of it cost a list of elements.
   local LOOK_AHEAD = 1000 -- bulk messages in lanes at most
+  -- What one call reads ends with the five elements that make it a megabyte: a hundred that are as large each would keep
+  -- the server from everybody for seconds.
+  local AT_ONCE, MOST_BYTES = 5, 1024 * 1024
 
   -- Our own producers were asked before, by enqueue.
   local function is_second(m)
@@ -53,21 +56,31 @@ do -- a script has room for 200 local names
     put_all(elements, default_bot, SCHEDULED, errors)
   end
 
+  local bytes = 0 -- of what was taken in this call
+
+  -- Takes elements from a door until there are `most`, or they are large.
+  local function take(door, most, elements)
+    while #elements < most and bytes < MOST_BYTES do
+      local some = redis.call('LPOP', door, math.min(AT_ONCE, most - #elements)) or {}
+      for _, element in ipairs(some) do
+        elements[#elements + 1] = element
+        bytes = bytes + #element
+      end
+      if #some < AT_ONCE then break end
+    end
+    return elements
+  end
+
   -- → reason and error of each that was buried
   function drain(most, default_bot)
-    local elements = redis.call('LPOP', HANDOFF, most) or {}
     -- The front door is touched only once the hand-off list is empty: what stands there came first.
-    if #elements < most then
-      for _, element in ipairs(redis.call('LPOP', FRONT, most - #elements) or {}) do
-        elements[#elements + 1] = element
-      end
-    end
+    local elements = take(FRONT, most, take(HANDOFF, most, {}))
     local errors = {}
     take_scheduled(default_bot, errors)
     put_all(elements, default_bot, FRONT, errors)
     local room = LOOK_AHEAD - tonumber(redis.call('HGET', TOTALS, 'laned:b') or 0) - (counts['laned:b'] or 0)
     if room > 0 and #elements < most then
-      put_all(redis.call('LPOP', BULK, math.min(room, most - #elements)) or {}, default_bot, BULK, errors)
+      put_all(take(BULK, math.min(room, most - #elements), {}), default_bot, BULK, errors)
     end
     return errors
   end

@@ -102,6 +102,23 @@ async def test_what_cannot_be_read_any_more_when_it_is_due_is_a_dead_letter(
     await queue.close()
 
 
+@pytest.mark.parametrize("priority", ["normal", "bulk"])
+async def test_rule_15_large_elements_are_drained_a_few_a_call(redis: Redis, redis_url: str, priority: str) -> None:
+    queue = RedisQueue(redis_url)
+    await queue.start()
+    large = {"bot": "1", "chat_id": 7, "text": "x" * 2**20, "priority": priority}
+    door = f"{P}bulk" if priority == "bulk" else FRONT
+    for n in range(20):
+        await redis.rpush(door, json.dumps({**large, "id": f"m{n}"}))
+    await queue.claim(0)
+    assert await redis.llen(door) == 15, "the server has other things to do"
+    while await redis.llen(door):
+        await queue.claim(0)
+    lane = await redis.lrange(f"{P}lane:{priority[0]}:1:7", 0, -1)
+    assert [entry.partition(" ")[0] for entry in lane] == [f"m{n}" for n in range(20)]
+    await queue.close()
+
+
 class Watch:
     """Counts what a worker asks of its queue."""
 
