@@ -182,7 +182,8 @@ class SplitQueue:
         return await self._own.cancel(id) or await self._shared.cancel(id)
 
     async def why(self, id: str) -> Waiting | None:
-        return await self._own.why(id) or await self._shared.why(id)
+        # One that waits no more in `own` is not asked for elsewhere: the shared queue's server may be away.
+        return await (self._own if await self._own.status(id) else self._shared).why(id)
 
     async def first_with(self, bot: str, dedup_key: str) -> str | None:
         return await self._own.first_with(bot, dedup_key) or await self._shared.first_with(bot, dedup_key)

@@ -199,6 +199,8 @@ async def test_if_one_refuses_nothing_is_taken(own_server: Server, own: MemoryQu
     assert (await own.stats()).depth == 0
     await split.enqueue([message("c", memory)])
     assert (await own.stats()).depth == 1
+    await take(own)
+    assert await split.why("c") is None, "what was sent is known without the other"
     assert await split.credentials("1") == ["1:a"]
     with pytest.raises(QueueUnavailable):
         await split.credentials("2")
