@@ -259,11 +259,14 @@ class Runtime:
         self._known.set()
 
     async def _register(self) -> None:
+        said = None
         while True:
             try:
                 return await self._front.register(self._bot_id, self._token)
             except QueueError as error:
-                _logger.error("waiting for the queue's server: %s", error)
+                if type(error) is not said:  # its words may differ each time
+                    _logger.error("waiting for the queue's server: %s", error)
+                said = type(error)
             await asyncio.sleep(_REGISTER_AGAIN)
 
     async def _lead(self) -> None:

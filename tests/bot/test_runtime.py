@@ -24,6 +24,7 @@ from bot.settings import Settings
 from bot.store import leader_key
 from bot.web import create_app
 from queueing.limits import OFF, Rate
+from queueing.redis_queue import RedisQueue
 from tests.bot.served import (
     BOT,
     ROOT,
@@ -71,6 +72,26 @@ async def test_it_starts_without_redis_and_comes_up_with_it(
         await becomes_ready(client)
         await client.post(MESSAGES, json={"chat_id": 42, "text": "hi"})
         await wait_until(lambda: sent_texts(playground) == ["hi"], "the message")
+
+
+async def test_waiting_for_redis_at_the_start_is_told_once(
+    own_server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+    register = RedisQueue.register
+
+    async def counted(queue: RedisQueue, bot: str, credential: str) -> None:
+        tries.append(bot)
+        await register(queue, bot, credential)
+
+    monkeypatch.setattr(RedisQueue, "register", counted)
+    monkeypatch.setattr("bot.runtime._REGISTER_AGAIN", 0.01)
+    own_server.stop()
+    runtime = Runtime(settings_for("http://127.0.0.1:1", own_server.url, redis_timeout=0.2))
+    await runtime.start()
+    await wait_until(lambda: len(tries) > 3, "three vain tries")
+    await runtime.stop()
+    assert caplog.text.count("waiting for the queue's server") == 1
 
 
 async def test_it_starts_without_telegram_and_comes_up_with_it(redis_url: str) -> None:
