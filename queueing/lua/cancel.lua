@@ -10,6 +10,7 @@
 local id = ARGV[1]
 local state, bot, chat = unpack(redis.call('HMGET', status_key(id), 'status', 'bot', 'chat'))
 if state ~= 'pending' and state ~= 'retrying' and state ~= 'sending' then return state end
+if not bot then return nil end -- its status has expired while it waited: where it is, nobody knows
 
 for _, lane in ipairs(lanes_of_chat(bot .. ':' .. chat)) do
   local held = in_flight(lane)

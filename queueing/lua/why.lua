@@ -11,6 +11,7 @@ local id = ARGV[1]
 read_limits(ARGV[2])
 local state, bot, chat, send_at = unpack(redis.call('HMGET', status_key(id), 'status', 'bot', 'chat', 'send_at'))
 if state ~= 'pending' and state ~= 'retrying' and state ~= 'sending' then return nil end
+if not bot then return nil end -- its status has expired while it waited
 local lanes = lanes_of_chat(bot .. ':' .. chat)
 local lane, account, held = lanes[1], bot, nil
 for _, one in ipairs(lanes) do

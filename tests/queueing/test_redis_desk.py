@@ -146,3 +146,13 @@ async def test_a_wrong_field_goes_to_the_dead_letters(
     (letter,) = await queue.dead_letters()
     assert letter.reason == "malformed"
     assert letter.error.startswith(f"{field} must be")
+
+
+async def test_what_waits_for_longer_than_its_status_is_kept_is_unknown(redis: Redis, queue: RedisQueue) -> None:
+    await queue.enqueue([message("a")])
+    (lease,) = (await queue.claim(1)).leases
+    await redis.delete(f"{P}msg:a")  # as after thirty days, for which its bot was paused
+    await settle(queue, [lease], REFUSED)
+    assert await queue.cancel("a") is None
+    assert await queue.why("a") is None
+    await redis.delete(f"{P}msg:a")
