@@ -7,14 +7,16 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 |----------------------|--------|------------------------------------------------------------------------|-----------|
 | Q                    | list   | the front door: elements that no process has looked at yet             | no        |
 | {Q}:handoff          | list   | what the doorbell moved from the front door; it comes before the rest  | no        |
-| {Q}:bulk             | list   | the front door of bulk messages                                        | no        |
+| {Q}:bulk:BOT         | list   | the front door of a bot's bulk messages                                | no        |
+| {Q}:doors            | zset   | bots with such a door, by when it was looked at last                   | no        |
+| {Q}:laned:bulk       | hash   | bot → its bulk messages that are in lanes                              | no        |
 | {Q}:lane:P:BOT:CHAT  | list   | a lane's entries of priority P (i, n, b); the head stays until settled | no        |
 | {Q}:ready:P:BOT      | zset   | an account's lanes that may be served now, by their last turn's time   | no        |
 | {Q}:due              | zset   | lanes that wait, by the time at which they are looked at again         | no        |
 | {Q}:scheduled        | zset   | "number element" of messages for later, by the time they are due       | no        |
 | {Q}:bots             | zset   | accounts with ready lanes, by the time of their last turn              | no        |
 | {Q}:bots:due         | zset   | accounts that wait, by the time at which they are looked at again      | no        |
-| {Q}:bots:served      | zset   | bots by the time of their last grant, if it was within the last minute | yes: 60 s |
+| {Q}:bots:served      | zset   | bots by the time of their last grant, if it was within the last hour   | yes: 1 h  |
 | {Q}:log:SCOPE        | zset   | tokens of what left of "bot:BOT" or "chat:BOT:CHAT", by when: a log    | yes       |
 | {Q}:pace             | hash   | account → the time of its next slot                                    | no        |
 | {Q}:aliases          | hash   | lane → the chat that it is another name of; "names BOT:CHAT" → the     | no        |
@@ -37,8 +39,8 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:dead:index       | zset   | ids of dead letters, by the time of death                              | no        |
 | {Q}:tokens           | hash   | bot → token that is configured or worked                               | no        |
 | {Q}:tokens:new       | hash   | bot → newest token that came with a message and may work               | no        |
-| {Q}:totals           | hash   | laned:P, sent, dead, uncertain, expired, cancelled, deduplicated,      | no        |
-|                      |        | replayed, dropped, dead_dropped: counts; ids, fence: sequences         |           |
+| {Q}:totals           | hash   | doors (bulk at them), laned:P, sent, dead, uncertain, expired,         | no        |
+|                      |        | cancelled, deduplicated, replayed, dropped, dead_dropped: counts; ids, fence: sequences         |           |
 | {Q}:clock            | hash   | skew, seen, wall: how queue time goes on when the clock is set         | no        |
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
 | {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |

@@ -19,7 +19,7 @@ BULK_SHARE = 0.8
 """Of a process's coroutines, and of a bot's share of them; the rest is free for what a person waits for."""
 BOT_SHARE = 0.5
 """Of them for one bot, where others were served of late: those may have something at any moment."""
-OF_LATE = 60.0
+OF_LATE = 3600.0
 """Seconds."""
 
 LOOKS = 50

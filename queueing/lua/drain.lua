@@ -3,8 +3,9 @@
 
 local drain
 do -- a script has room for 200 local names
-  -- Bulk waits at a door of its own until the look-ahead takes it, so that a million of it cost a list of elements.
-  local LOOK_AHEAD = 1000 -- bulk messages in lanes at most
+  -- Bulk waits at a door of its bot until the look-ahead takes it, so that a million of it cost a list of elements.
+  local LOOK_AHEAD = 1000 -- bulk messages of a bot in lanes, while any of them could be served
+  local DOORS_LOOKED_AT = 10
   -- What one call reads ends with the five elements that make it a megabyte: a hundred that are as large each would keep
   -- the server from everybody for seconds.
   local AT_ONCE, MOST_BYTES = 5, 1024 * 1024
@@ -26,8 +27,10 @@ do -- a script has room for 200 local names
       -- The number keeps what is due at the same time in its order, and what is pushed twice apart.
       local number = redis.call('HINCRBY', TOTALS, 'ids', 1)
       redis.call('ZADD', SCHEDULED, m.send_at, string.format('%016d ', number) .. marked(m))
-    elseif m.priority == 'b' and from ~= BULK then
-      redis.call('RPUSH', BULK, marked(m))
+    elseif m.priority == 'b' and from ~= DOORS then
+      redis.call('RPUSH', bulk_key(m.bot), marked(m))
+      redis.call('ZADD', DOORS, 'NX', 0, m.bot)
+      count('doors', 1)
     else
       push(canonical(m.bot .. ':' .. m.chat), m.priority, entry_of(m, math.max(m.accepted or wall, m.send_at)))
     end
@@ -71,6 +74,31 @@ do -- a script has room for 200 local names
     return elements
   end
 
+  -- How many bulk messages of a bot may be taken into lanes. One chat that is over its limit holds up no other: where all
+  -- that is in lanes waits for its chats, there is room for more.
+  local function room_for_bulk(bot)
+    local room = LOOK_AHEAD - tonumber(redis.call('HGET', LANED_BULK, bot) or 0) - (bulk_counts[bot] or 0)
+    if room > 0 then return room end
+    local is_any_ready = redis.call('EXISTS', ready_key('b', bot), ready_key('b', account_of(bot, true))) > 0
+    return is_any_ready and 0 or LOOK_AHEAD
+  end
+
+  -- The bots' doors take turns: the one that was looked at longest ago comes first.
+  local function take_bulk(most, errors)
+    for _, bot in ipairs(redis.call('ZRANGE', DOORS, 0, DOORS_LOOKED_AT - 1)) do
+      local elements = take(bulk_key(bot), math.min(most, room_for_bulk(bot)), {})
+      put_all(elements, bot, DOORS, errors)
+      most = most - #elements
+      count('doors', -#elements)
+      if redis.call('EXISTS', bulk_key(bot)) == 1 then
+        redis.call('ZADD', DOORS, now, bot)
+      else
+        redis.call('ZREM', DOORS, bot)
+      end
+      if most <= 0 then return end
+    end
+  end
+
   -- → reason and error of each that was buried
   function drain(most, default_bot)
     -- The front door is touched only once the hand-off list is empty: what stands there came first.
@@ -78,10 +106,7 @@ do -- a script has room for 200 local names
     local errors = {}
     take_scheduled(default_bot, errors)
     put_all(elements, default_bot, FRONT, errors)
-    local room = LOOK_AHEAD - tonumber(redis.call('HGET', TOTALS, 'laned:b') or 0) - (counts['laned:b'] or 0)
-    if room > 0 and #elements < most then
-      put_all(take(BULK, math.min(room, most - #elements), {}), default_bot, BULK, errors)
-    end
+    if #elements < most then take_bulk(most - #elements, errors) end
     return errors
   end
 end

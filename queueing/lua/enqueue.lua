@@ -11,9 +11,9 @@
 
 local first = 3
 if redis.call('EXISTS', operation_key(ARGV[1])) == 1 then return 0 end
-local waiting = redis.call('LLEN', FRONT) + redis.call('LLEN', BULK) + redis.call('ZCARD', SCHEDULED)
-for _, laned in ipairs(redis.call('HMGET', TOTALS, 'laned:i', 'laned:n', 'laned:b')) do
-  waiting = waiting + tonumber(laned or 0)
+local waiting = redis.call('LLEN', FRONT) + redis.call('ZCARD', SCHEDULED)
+for _, many in ipairs(redis.call('HMGET', TOTALS, 'doors', 'laned:i', 'laned:n', 'laned:b')) do
+  waiting = waiting + tonumber(many or 0)
 end
 if waiting + (#ARGV - first + 1) / 8 > tonumber(ARGV[2]) then
   return redis.error_reply('FULL ' .. waiting .. ' messages wait')
@@ -21,14 +21,19 @@ end
 -- Long enough for any second try of the client.
 redis.call('SET', operation_key(ARGV[1]), '', 'EX', 60)
 
-local doors = { n = {}, b = {} }
+local front, bulk = {}, {} -- elements; bulk: bot → its elements
 for i = first, #ARGV, 8 do
   local element, id, tracked, bot, chat, door, send_at, key = unpack(ARGV, i, i + 7)
   tracked = tracked ~= ''
   local known = tracked and redis.call('EXISTS', status_key(id)) == 1
   if not known and (key == '' or claim_dedup_key(bot, key, id)) then
     if tracked then open_status(id, tonumber(send_at), 'created_at', wall, 'bot', bot, 'chat', chat) end
-    table.insert(doors[door], string.format('{"accepted":%.0f,', wall) .. string.sub(element, 2))
+    local to = front
+    if door == 'b' then
+      bulk[bot] = bulk[bot] or {}
+      to = bulk[bot]
+    end
+    to[#to + 1] = string.format('{"accepted":%.0f,', wall) .. string.sub(element, 2)
   end
 end
 local function put(key, elements)
@@ -37,8 +42,13 @@ local function put(key, elements)
   end
   return #elements
 end
-local taken = put(FRONT, doors.n) + put(BULK, doors.b)
--- Nobody listens at the door for bulk.
-if #doors.b > 0 then ring() end
+local taken = put(FRONT, front)
+for bot, elements in pairs(bulk) do
+  taken = taken + put(bulk_key(bot), elements)
+  redis.call('ZADD', DOORS, 'NX', 0, bot)
+  count('doors', #elements)
+end
+-- Nobody listens at the doors of bulk.
+if next(bulk) then ring() end
 write_counts()
 return taken

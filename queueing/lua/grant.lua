@@ -8,7 +8,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
 
 local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
 local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
-local OF_LATE_MS = 60000
+local OF_LATE_MS = 3600000
 local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set aside for them
 local LOOKS = 50       -- accounts, lanes and messages that may be found not to be eligible after all, in one call
 

@@ -3,7 +3,8 @@
 local FRONT = KEYS[1]
 local P = '{' .. FRONT .. '}:'
 local HANDOFF = P .. 'handoff'
-local BULK = P .. 'bulk'
+local DOORS = P .. 'doors'
+local LANED_BULK = P .. 'laned:bulk'
 local SCHEDULED = P .. 'scheduled'
 local BOTS = P .. 'bots'
 local BOTS_DUE = P .. 'bots:due'
@@ -26,6 +27,7 @@ local TOTALS = P .. 'totals'
 local CLOCK = P .. 'clock'
 
 -- priority: i, n or b. A lane is "bot:chat". An account has a budget of its own: a bot, or "bot$" for what it pays for.
+local function bulk_key(bot) return P .. 'bulk:' .. bot end
 local function list_key(priority, lane) return P .. 'lane:' .. priority .. ':' .. lane end
 local function merged_key(priority, lane) return P .. 'merged:' .. priority .. ':' .. lane end
 local function ready_key(priority, account) return P .. 'ready:' .. priority .. ':' .. account end
@@ -58,10 +60,22 @@ local function account_of(bot, paid) return paid and bot .. '$' or bot end
 local function wake_bot(bot, at) redis.call('ZADD', BOTS_DUE, 'XX', at, bot, at, bot .. '$') end
 
 -- Counts are gathered while a script runs, and written at its end.
-local counts = {}
+local counts, bulk_counts = {}, {}
 local function count(field, by) counts[field] = (counts[field] or 0) + by end
+
+-- Messages that come into lanes (by: 1) or leave them (-1); of bulk, for each bot, too.
+local function count_laned(lane, priority, by)
+  count('laned:' .. priority, by)
+  if priority ~= 'b' then return end
+  local bot = bot_of_lane(lane)
+  bulk_counts[bot] = (bulk_counts[bot] or 0) + by
+end
+
 local function write_counts()
   for field, by in pairs(counts) do
     if by ~= 0 then redis.call('HINCRBY', TOTALS, field, by) end
+  end
+  for bot, by in pairs(bulk_counts) do
+    if by ~= 0 and redis.call('HINCRBY', LANED_BULK, bot, by) <= 0 then redis.call('HDEL', LANED_BULK, bot) end
   end
 end

@@ -64,7 +64,7 @@ end
 
 local function remove_head(priority, lane)
   if any_tried then redis.call('HDEL', TRIES, priority .. ' ' .. lane) end
-  count('laned:' .. priority, -1)
+  count_laned(lane, priority, -1)
   return parse(redis.call('LPOP', list_key(priority, lane)))
 end
 
@@ -152,7 +152,7 @@ local function upgrade(lane, priority, entry)
 end
 
 local function push(lane, priority, entry)
-  count('laned:' .. priority, 1)
+  count_laned(lane, priority, 1)
   if redis.call('RPUSH', list_key(priority, lane), entry) > 1 then return end
   local others = {}
   for _, other in ipairs(PRIORITIES) do

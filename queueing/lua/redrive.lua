@@ -27,7 +27,7 @@ local function push_head(lane, priority, entry)
   local key = list_key(priority, lane)
   local first = redis.call('LINDEX', key, 0)
   if not first then return push(lane, priority, entry) end
-  count('laned:' .. priority, 1)
+  count_laned(lane, priority, 1)
   -- The head is in some process's hands, or what is noted of its tries is noted of the head.
   if in_flight(lane) == priority or redis.call('HEXISTS', TRIES, priority .. ' ' .. lane) == 1 then
     redis.call('LINSERT', key, 'AFTER', first, entry)

@@ -73,7 +73,7 @@ for _, field in ipairs(redis.call('HMGET', TOTALS, 'laned:i', 'laned:n', 'laned:
 end
 
 return {
-  at_door(FRONT) + at_door(HANDOFF) + redis.call('LLEN', BULK),
+  at_door(FRONT) + at_door(HANDOFF) + tonumber(redis.call('HGET', TOTALS, 'doors') or 0),
   laned,
   waiting,
   redis.call('ZCARD', DEAD_INDEX),

@@ -105,5 +105,10 @@ end
 ahead, bytes = 0, 0
 if send_at and tonumber(send_at) > wall then return answer('schedule', tonumber(send_at) + skew) end
 local pattern = '"id"%s*:%s*"' .. literal .. '"'
-local found = find(HANDOFF, pattern) or find(FRONT, pattern) or find(BULK, pattern)
+local found = find(HANDOFF, pattern) or find(FRONT, pattern)
+if not found then
+  -- At the door of its bot's bulk it stands behind what the look-ahead has taken from there.
+  ahead = math.min(MOST, ahead + tonumber(redis.call('HGET', LANED_BULK, bot) or 0))
+  found = find(bulk_key(bot), pattern)
+end
 return answer('door', now, not found and is_over())

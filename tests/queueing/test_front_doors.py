@@ -64,7 +64,7 @@ async def test_rule_15_bulk_that_was_pushed_to_the_front_door_moves_at_once(redi
     (lease,) = (await queue.claim(1)).leases
     assert lease.message.id == "e77", "it does not stand behind bulk"
     assert await redis.llen(FRONT) == 0
-    waiting = [json.loads(one)["id"] for one in await redis.lrange(f"{P}bulk", 0, -1)]
+    waiting = [json.loads(one)["id"] for one in await redis.lrange(f"{P}bulk:1", 0, -1)]
     assert waiting == [f"e{n}" for n in range(5)]
     await queue.close()
 
@@ -106,10 +106,10 @@ async def test_what_cannot_be_read_any_more_when_it_is_due_is_a_dead_letter(
 async def test_rule_15_large_elements_are_drained_a_few_a_call(redis: Redis, redis_url: str, priority: str) -> None:
     queue = RedisQueue(redis_url)
     await queue.start()
-    large = {"bot": "1", "chat_id": 7, "text": "x" * 2**20, "priority": priority}
-    door = f"{P}bulk" if priority == "bulk" else FRONT
+    door = f"{P}bulk:1" if priority == "bulk" else FRONT
     for n in range(20):
-        await redis.rpush(door, json.dumps({**large, "id": f"m{n}"}))
+        large = Message(bot="1", chat="7", id=f"m{n}", body={"text": "x" * 2**20}, priority=Priority(priority))
+        await queue.enqueue([large])
     await queue.claim(0)
     assert await redis.llen(door) == 15, "the server has other things to do"
     while await redis.llen(door):

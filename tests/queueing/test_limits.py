@@ -194,7 +194,7 @@ async def test_one_bot_has_half_of_the_coroutines_while_others_have_something(ma
     assert [lease.message.bot for lease in second] == ["2", "2", "2"]
 
 
-async def test_one_bot_has_half_at_most_if_another_was_served_within_a_minute(make_queue: MakeQueue) -> None:
+async def test_one_bot_has_half_at_most_if_another_was_served_within_an_hour(make_queue: MakeQueue) -> None:
     queue = make_queue()
     await queue.start()
     await queue.enqueue([message(0, 1, bot="2")])

@@ -99,3 +99,14 @@ async def test_why_counts_a_thousand_exactly_and_says_when_there_are_more(queue:
         assert (behind.reason, behind.ahead, behind.more) == (where, 1000, True)
         while (await queue.claim(0)).more:
             pass
+
+
+async def test_bulk_at_its_door_stands_behind_what_was_taken_from_there(queue: Queue) -> None:
+    await queue.enqueue([message(f"m{n}", n, priority=Priority.BULK) for n in range(1_100)])
+    while (await queue.claim(0)).more:
+        pass
+    for _ in range(12):
+        await queue.claim(0)
+    waiting = await queue.why("m1099")
+    assert waiting
+    assert (waiting.reason, waiting.ahead, waiting.more) == ("door", 1_000, True)
