@@ -16,7 +16,8 @@ _url = click.option("--url", metavar="URL", help="Where telequeue answers; defau
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the HTTP API answers.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# No short options: an id or a text may begin with a minus sign, and any of its letters would be taken for one.
+@click.group(context_settings={"max_content_width": 100})
 @click.version_option(package_name="telequeue", message="%(prog)s %(version)s")
 def main() -> None:
     """A Telegram bot whose processes share one queue.

@@ -122,6 +122,13 @@ def test_a_group_or_a_name(chat: str, run: Run) -> None:
     assert json.loads(done(run("status", sent["id"], "--json")))["chat_id"] == chat
 
 
+def test_what_begins_with_a_minus_sign_is_no_option(run: Run) -> None:
+    sent = json.loads(done(run("send", "-2001", "-hello", "--json")))
+    assert json.loads(done(run("status", sent["id"], "--json")))["id"] == sent["id"]
+    assert "no message with this id" in one_line(run("why", "-Xh12"))
+    assert "no dead letter" in run("dead", "drop", "-h").stderr
+
+
 def test_stats(run: Run) -> None:
     assert re.search(r"^workers +10, 10 in each process$", done(run("stats")), re.MULTILINE)
     assert json.loads(done(run("stats", "--json")))["total_workers"] == 10
