@@ -160,6 +160,9 @@ class Stack:
             "TELEGRAM_API_URL": url,
             "WEBHOOK_URL": base_url(self._settings),
             "WEBHOOK_SECRET": secrets.token_urlsafe(24),
+            # Where the processes of a bot keep what they share without Redis. Each stand-in's bot is one of its own,
+            # with the token of all: in the machine's directory, only the first of two would ever get an update.
+            "TMPDIR": str(self._directory),
         }
         _say("Telegram  a local stand-in, since TELEGRAM_TOKEN is not set")
 

@@ -254,6 +254,8 @@ def test_the_queue_within_the_processes_needs_no_server(start: Start) -> None:
     assert http(f"{up.address}/api/v1/queue")["backend"] == "memory"
     assert not (up.directory / ".telequeue" / "server.log").exists()
     assert "RPUSH" not in up.output
+    # Or of two such only the first would hear from its own Telegram: the bots of all stand-ins have the same number.
+    poll((up.directory / ".telequeue" / f"telequeue-{os.getuid()}-8081.lock").exists, "the lock of the leader")
     up.stop()
 
 
