@@ -29,7 +29,7 @@ do -- a script has room for 200 local names
       redis.call('ZADD', SCHEDULED, m.send_at, string.format('%016d ', number) .. marked(m))
     elseif m.priority == 'b' and from ~= DOORS then
       redis.call('RPUSH', bulk_key(m.bot), marked(m))
-      redis.call('ZADD', DOORS, 'NX', 0, m.bot)
+      redis.call('ZADD', DOORS, 'NX', now, m.bot)
       count('doors', 1)
     else
       push(canonical(m.bot .. ':' .. m.chat), m.priority, entry_of(m, math.max(m.accepted or wall, m.send_at)))

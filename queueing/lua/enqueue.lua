@@ -45,7 +45,7 @@ end
 local taken = put(FRONT, front)
 for bot, elements in pairs(bulk) do
   taken = taken + put(bulk_key(bot), elements)
-  redis.call('ZADD', DOORS, 'NX', 0, bot)
+  redis.call('ZADD', DOORS, 'NX', now, bot)
   count('doors', #elements)
 end
 -- Nobody listens at the doors of bulk.

@@ -5,265 +5,263 @@ local promote, granted, read_hand, grant_alone, grant, next_due, at_the_doors
 local leased = {} -- lane and value of what is to be written into the process's `held` hash
 
 do -- a script has room for 200 local names; all the rest here is for these alone
+  local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
+  local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
+  local OF_LATE_MS = 3600000
+  local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set aside for them
+  local LOOKS = 50       -- accounts, lanes and messages that may be found not to be eligible after all, in one call
 
-local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
-local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
-local OF_LATE_MS = 3600000
-local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set aside for them
-local LOOKS = 50       -- accounts, lanes and messages that may be found not to be eligible after all, in one call
-
--- What has become due goes back to its place, at most 100 of each kind a call.
-function promote()
-  for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
-    redis.call('ZREM', DUE, lane)
-    if any_tried then leave_ready(lane) end -- for a lower priority, while this one's retry was not due
-    place(lane, served_at(lane))
-  end
-  for _, account in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
-    redis.call('ZREM', BOTS_DUE, account)
-    redis.call('ZADD', BOTS, account_served_at(account), account)
-    blocked[account], in_bots[account] = false, true
-  end
-end
-
--- → the head as a grant has it, { lane, token, attempts, takeovers, entry }; nil if there is none
-function granted(lane, priority, token)
-  local entry = redis.call('LINDEX', list_key(priority, lane), 0)
-  if not entry then return nil end
-  local attempts, takeovers = tries(priority, lane)
-  return { lane, token, attempts, takeovers, entry }
-end
-
-local function block(account, free_at)
-  redis.call('ZREM', BOTS, account)
-  redis.call('ZADD', BOTS_DUE, free_at, account)
-  blocked[account], in_bots[account] = true, nil
-end
-
--- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
-local hand = { all = {}, bulk = {}, bulk_of_all = 0 }
-
-local function take_in_hand(bot, priority)
-  hand.all[bot] = (hand.all[bot] or 0) + 1
-  if priority ~= 'b' then return end
-  hand.bulk[bot] = (hand.bulk[bot] or 0) + 1
-  hand.bulk_of_all = hand.bulk_of_all + 1
-end
-
-function read_hand(leases, workers)
-  redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
-  hand.workers, hand.share = workers, workers * BOT_SHARE
-  for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
-end
-
-local function is_the_only_one(bot)
-  return redis.call('ZCARD', SERVED) == (redis.call('ZSCORE', SERVED, bot) and 1 or 0)
-end
-
-local function may_take_bulk(bot)
-  if hand.bulk_of_all >= hand.workers * BULK_SHARE then return false end
-  return (hand.bulk[bot] or 0) < hand.share * BULK_SHARE or is_the_only_one(bot)
-end
-
--- When anything of an account may leave: limits, pauses, outages.
-local function may_leave_at(account)
-  local _, probe_at = outage_of(bot_of_account(account))
-  return math.max(account_free_at(account), probe_at)
-end
-
--- The account that was served longest ago, of those that may send; one whose bot has its share only if no other can.
--- → it, and how many turned out to have to wait
-local function choose_account(passed)
-  local second
-  local put_off = 0
-  for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
-    if not passed[account] then
-      local bot, free_at = bot_of_account(account), may_leave_at(account)
-      if free_at > now then
-        block(account, free_at)
-        put_off = put_off + 1
-      elseif (hand.all[bot] or 0) < hand.share then
-        return account, put_off
-      elseif not second and is_the_only_one(bot) then
-        second = account
-      end
+  -- What has become due goes back to its place, at most 100 of each kind a call.
+  function promote()
+    for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
+      redis.call('ZREM', DUE, lane)
+      if any_tried then leave_ready(lane) end -- for a lower priority, while this one's retry was not due
+      place(lane, served_at(lane))
+    end
+    for _, account in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
+      redis.call('ZREM', BOTS_DUE, account)
+      redis.call('ZADD', BOTS, account_served_at(account), account)
+      blocked[account], in_bots[account] = false, true
     end
   end
-  return second, put_off
-end
 
--- → lane and priority of the account's next lane; nil if there is none that may be served now
-local function next_lane(account, passed)
-  local more = false
-  for _, priority in ipairs(PRIORITIES) do
-    if priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
-      local ready = ready_key(priority, account)
-      local lane = not empty[ready] and redis.call('ZPOPMIN', ready)[1]
-      empty[ready] = not lane or nil
-      if lane then
-        if any_tried then redis.call('ZREM', DUE, lane) end -- a retry of a higher priority may be due later
-        return lane, priority
-      end
-    else
-      more = redis.call('EXISTS', ready_key(priority, account)) == 1
-    end
-  end
-  passed[account] = true
-  passed.count = passed.count + 1
-  if more then return end
-  redis.call('ZREM', BOTS, account)
-  in_bots[account] = nil
-end
-
-local POISON = 3  -- times that the process that held it was presumed dead
-local SUSPECT = 2 -- times after which a message runs alone in its process: then it is known whose fault the next is
-
--- Why a head is not to be sent any more: cancelled, expired, poison; nil if it is.
-local function ended(message, takeovers)
-  if message.tracked and redis.call('HGET', status_key(message.id), 'status') == 'cancelled' then return 'cancelled' end
-  if message.expires and message.expires <= wall then return 'expired' end
-  return takeovers >= POISON and 'poison'
-end
-
-local function clear_head(lane, priority, message, why, status_ttl, buried)
-  if why == 'poison' then
-    local error = string.format('%d processes that held it were not heard any more', POISON)
-    bury_head(lane, priority, status_ttl, why, error)
-    buried[#buried + 1] = why
-    buried[#buried + 1] = error
-    return
-  end
-  remove_head(priority, lane)
-  if message.tracked then set_status(message.id, status_ttl, 'status', why) end
-  if why == 'expired' then count(why, 1) end
-end
-
--- Takes away heads that are not to be sent any more, `most` at most. → how many were looked at in vain, then the grant
--- (still without a token) and the message of the head that is to be sent on this account; without one, the lane is put
--- where it belongs.
-local function clear_heads(lane, priority, account, most, status_ttl, buried)
-  local cleared = 0
-  while cleared < most do
-    local grant = granted(lane, priority, '')
-    if not grant then break end
-    local message = parse(grant[5])
-    local why = ended(message, grant[4])
-    if not why and account_for(lane, grant[5]) == account then return cleared, grant, message end
-    cleared = cleared + 1
-    if not why then break end
-    clear_head(lane, priority, message, why, status_ttl, buried)
-  end
-  place(lane, now - FRESH_MS)
-  return cleared
-end
-
--- Tokens are never used twice, not even where the server lost what it did last (a failover, a loss of power) and would
--- count the same once more: they begin with its time, in µs. Those that a call set aside and did not need are lost.
-local last_token, tokens_left = 0, 0
-local function next_token(want)
-  if tokens_left == 0 then
-    local last = tonumber(redis.call('HGET', TOTALS, 'fence') or 0)
-    last_token, tokens_left = math.max(last, wall * 1000) + want, want
-    redis.call('HSET', TOTALS, 'fence', string.format('%.0f', last_token))
-  end
-  tokens_left = tokens_left - 1
-  return string.format('%.0f', last_token - tokens_left)
-end
-
-local turned = {} -- accounts that had a turn in this call
-local function note_turn(account, bot)
-  if turned[account] and in_bots[account] then return end
-  turned[account], in_bots[account] = true, true
-  redis.call('ZADD', BOTS, now, account)
-  redis.call('ZADD', SERVED, now, bot)
-  redis.call('PEXPIRE', SERVED, OF_LATE_MS)
-end
-
-local function lease(grant, message, priority, account, token, call)
-  local lane, bot = grant[1], bot_of_account(account)
-  local paid = message.paid and ' p' or ''
-  leased[#leased + 1] = lane
-  leased[#leased + 1] = string.format('%s %d %s %.0f%s', token, call, priority, now, paid)
-  note_turn(account, bot)
-  count_departure(lane, account, token)
-  note_probe(bot, lane)
-  take_in_hand(bot, priority)
-  grant[2] = token
-  if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
-  return grant
-end
-
--- A suspect is set aside for this process, which takes nothing else until its hands are empty, and then that alone.
-local function set_aside(lane, held_key_) redis.call('HSET', held_key_, '#alone', lane) end
-
--- Of the first message that is to leave, whenever it may.
-local function account_of_lane(lane)
-  for _, priority in ipairs(PRIORITIES) do
+  -- → the head as a grant has it, { lane, token, attempts, takeovers, entry }; nil if there is none
+  function granted(lane, priority, token)
     local entry = redis.call('LINDEX', list_key(priority, lane), 0)
-    if entry then return account_for(lane, entry) end
+    if not entry then return nil end
+    local attempts, takeovers = tries(priority, lane)
+    return { lane, token, attempts, takeovers, entry }
   end
-  return bot_of_lane(lane)
-end
 
--- → the grant of what was set aside, if it may leave now, and whether the process may take anything else
-function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
-  if next(leases) then return nil, false end
-  local account = account_of_lane(lane)
-  local free_at = may_leave_at(account)
-  if free_at > now and free_at <= now + ALONE_MS then
-    block(account, free_at)
-    return nil, false
+  local function block(account, free_at)
+    redis.call('ZREM', BOTS, account)
+    redis.call('ZADD', BOTS_DUE, free_at, account)
+    blocked[account], in_bots[account] = true, nil
   end
-  redis.call('HDEL', held_key_, '#alone')
-  local priority = place(lane, 0)
-  if free_at > now or not priority then return nil, true end
-  leave_ready(lane)
-  redis.call('ZREM', DUE, lane) -- a retry of a higher priority may be due later
-  local _, found, message = clear_heads(lane, priority, account, LOOKS, status_ttl, buried)
-  if not found then return nil, true end
-  local is_suspect = found[4] >= SUSPECT
-  if is_suspect then set_aside(lane, held_key_) end
-  return lease(found, message, priority, account, next_token(1), call), not is_suspect
-end
 
--- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
-function grant(want, leases, held_key_, call, status_ttl, buried)
-  local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
-  while #grants < want and looks < LOOKS and not is_alone do
-    local account, put_off = choose_account(passed)
-    looks = looks + put_off
-    if not account and put_off == 0 then break end
-    local lane, priority
-    if account then lane, priority = next_lane(account, passed) end
-    local free_at = lane and chat_free_at(lane)
-    if lane and free_at > now then
-      redis.call('ZADD', DUE, free_at, lane)
-      looks = looks + 1
-    elseif lane then
-      local cleared, found, message = clear_heads(lane, priority, account, LOOKS - looks, status_ttl, buried)
-      looks = looks + cleared
-      is_alone = found and found[4] >= SUSPECT
-      if is_alone then set_aside(lane, held_key_) end
-      if found and (not is_alone or (#grants == 0 and not next(leases))) then
-        grants[#grants + 1] = lease(found, message, priority, account, next_token(want - #grants), call)
+  -- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
+  local hand = { all = {}, bulk = {}, bulk_of_all = 0 }
+
+  local function take_in_hand(bot, priority)
+    hand.all[bot] = (hand.all[bot] or 0) + 1
+    if priority ~= 'b' then return end
+    hand.bulk[bot] = (hand.bulk[bot] or 0) + 1
+    hand.bulk_of_all = hand.bulk_of_all + 1
+  end
+
+  function read_hand(leases, workers)
+    redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
+    hand.workers, hand.share = workers, workers * BOT_SHARE
+    for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
+  end
+
+  local function is_the_only_one(bot)
+    return redis.call('ZCARD', SERVED) == (redis.call('ZSCORE', SERVED, bot) and 1 or 0)
+  end
+
+  local function may_take_bulk(bot)
+    if hand.bulk_of_all >= hand.workers * BULK_SHARE then return false end
+    return (hand.bulk[bot] or 0) < hand.share * BULK_SHARE or is_the_only_one(bot)
+  end
+
+  -- When anything of an account may leave: limits, pauses, outages.
+  local function may_leave_at(account)
+    local _, probe_at = outage_of(bot_of_account(account))
+    return math.max(account_free_at(account), probe_at)
+  end
+
+  -- The account that was served longest ago, of those that may send; one whose bot has its share only if no other can.
+  -- → it, and how many turned out to have to wait
+  local function choose_account(passed)
+    local second
+    local put_off = 0
+    for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
+      if not passed[account] then
+        local bot, free_at = bot_of_account(account), may_leave_at(account)
+        if free_at > now then
+          block(account, free_at)
+          put_off = put_off + 1
+        elseif (hand.all[bot] or 0) < hand.share then
+          return account, put_off
+        elseif not second and is_the_only_one(bot) then
+          second = account
+        end
       end
     end
+    return second, put_off
   end
-  return grants, looks >= LOOKS
-end
 
--- ms until a lane, a bot or a scheduled message has to be looked at again; -1: none is waiting for a time
-function next_due()
-  local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
-  local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
-  local scheduled = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
-  local due = scheduled and tonumber(scheduled) + skew
-  local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER), due or FOR_EVER)
-  return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
-end
+  -- → lane and priority of the account's next lane; nil if there is none that may be served now
+  local function next_lane(account, passed)
+    local more = false
+    for _, priority in ipairs(PRIORITIES) do
+      if priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
+        local ready = ready_key(priority, account)
+        local lane = not empty[ready] and redis.call('ZPOPMIN', ready)[1]
+        empty[ready] = not lane or nil
+        if lane then
+          if any_tried then redis.call('ZREM', DUE, lane) end -- a retry of a higher priority may be due later
+          return lane, priority
+        end
+      else
+        more = redis.call('EXISTS', ready_key(priority, account)) == 1
+      end
+    end
+    passed[account] = true
+    passed.count = passed.count + 1
+    if more then return end
+    redis.call('ZREM', BOTS, account)
+    in_bots[account] = nil
+  end
 
-function at_the_doors()
-  return redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF)
-end
+  local POISON = 3  -- times that the process that held it was presumed dead
+  local SUSPECT = 2 -- times after which a message runs alone in its process: then it is known whose fault the next is
 
+  -- Why a head is not to be sent any more: cancelled, expired, poison; nil if it is.
+  local function ended(message, takeovers)
+    if message.tracked and redis.call('HGET', status_key(message.id), 'status') == 'cancelled' then return 'cancelled' end
+    if message.expires and message.expires <= wall then return 'expired' end
+    return takeovers >= POISON and 'poison'
+  end
+
+  local function clear_head(lane, priority, message, why, status_ttl, buried)
+    if why == 'poison' then
+      local error = string.format('%d processes that held it were not heard any more', POISON)
+      bury_head(lane, priority, status_ttl, why, error)
+      buried[#buried + 1] = why
+      buried[#buried + 1] = error
+      return
+    end
+    remove_head(priority, lane)
+    if message.tracked then set_status(message.id, status_ttl, 'status', why) end
+    if why == 'expired' then count(why, 1) end
+  end
+
+  -- Takes away heads that are not to be sent any more, `most` at most. → how many were looked at in vain, then the grant
+  -- (still without a token) and the message of the head that is to be sent on this account; without one, the lane is put
+  -- where it belongs.
+  local function clear_heads(lane, priority, account, most, status_ttl, buried)
+    local cleared = 0
+    while cleared < most do
+      local grant = granted(lane, priority, '')
+      if not grant then break end
+      local message = parse(grant[5])
+      local why = ended(message, grant[4])
+      if not why and account_for(lane, grant[5]) == account then return cleared, grant, message end
+      cleared = cleared + 1
+      if not why then break end
+      clear_head(lane, priority, message, why, status_ttl, buried)
+    end
+    place(lane, now - FRESH_MS)
+    return cleared
+  end
+
+  -- Tokens are never used twice, not even where the server lost what it did last (a failover, a loss of power) and would
+  -- count the same once more: they begin with its time, in µs. Those that a call set aside and did not need are lost.
+  local last_token, tokens_left = 0, 0
+  local function next_token(want)
+    if tokens_left == 0 then
+      local last = tonumber(redis.call('HGET', TOTALS, 'fence') or 0)
+      last_token, tokens_left = math.max(last, wall * 1000) + want, want
+      redis.call('HSET', TOTALS, 'fence', string.format('%.0f', last_token))
+    end
+    tokens_left = tokens_left - 1
+    return string.format('%.0f', last_token - tokens_left)
+  end
+
+  local turned = {} -- accounts that had a turn in this call
+  local function note_turn(account, bot)
+    if turned[account] and in_bots[account] then return end
+    turned[account], in_bots[account] = true, true
+    redis.call('ZADD', BOTS, now, account)
+    redis.call('ZADD', SERVED, now, bot)
+    redis.call('PEXPIRE', SERVED, OF_LATE_MS)
+  end
+
+  local function lease(grant, message, priority, account, token, call)
+    local lane, bot = grant[1], bot_of_account(account)
+    local paid = message.paid and ' p' or ''
+    leased[#leased + 1] = lane
+    leased[#leased + 1] = string.format('%s %d %s %.0f%s', token, call, priority, now, paid)
+    note_turn(account, bot)
+    count_departure(lane, account, token)
+    note_probe(bot, lane)
+    take_in_hand(bot, priority)
+    grant[2] = token
+    if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
+    return grant
+  end
+
+  -- A suspect is set aside for this process, which takes nothing else until its hands are empty, and then that alone.
+  local function set_aside(lane, held_key_) redis.call('HSET', held_key_, '#alone', lane) end
+
+  -- Of the first message that is to leave, whenever it may.
+  local function account_of_lane(lane)
+    for _, priority in ipairs(PRIORITIES) do
+      local entry = redis.call('LINDEX', list_key(priority, lane), 0)
+      if entry then return account_for(lane, entry) end
+    end
+    return bot_of_lane(lane)
+  end
+
+  -- → the grant of what was set aside, if it may leave now, and whether the process may take anything else
+  function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
+    if next(leases) then return nil, false end
+    local account = account_of_lane(lane)
+    local free_at = may_leave_at(account)
+    if free_at > now and free_at <= now + ALONE_MS then
+      block(account, free_at)
+      return nil, false
+    end
+    redis.call('HDEL', held_key_, '#alone')
+    local priority = place(lane, 0)
+    if free_at > now or not priority then return nil, true end
+    leave_ready(lane)
+    redis.call('ZREM', DUE, lane) -- a retry of a higher priority may be due later
+    local _, found, message = clear_heads(lane, priority, account, LOOKS, status_ttl, buried)
+    if not found then return nil, true end
+    local is_suspect = found[4] >= SUSPECT
+    if is_suspect then set_aside(lane, held_key_) end
+    return lease(found, message, priority, account, next_token(1), call), not is_suspect
+  end
+
+  -- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
+  function grant(want, leases, held_key_, call, status_ttl, buried)
+    local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
+    while #grants < want and looks < LOOKS and not is_alone do
+      local account, put_off = choose_account(passed)
+      looks = looks + put_off
+      if not account and put_off == 0 then break end
+      local lane, priority
+      if account then lane, priority = next_lane(account, passed) end
+      local free_at = lane and chat_free_at(lane)
+      if lane and free_at > now then
+        redis.call('ZADD', DUE, free_at, lane)
+        looks = looks + 1
+      elseif lane then
+        local cleared, found, message = clear_heads(lane, priority, account, LOOKS - looks, status_ttl, buried)
+        looks = looks + cleared
+        is_alone = found and found[4] >= SUSPECT
+        if is_alone then set_aside(lane, held_key_) end
+        if found and (not is_alone or (#grants == 0 and not next(leases))) then
+          grants[#grants + 1] = lease(found, message, priority, account, next_token(want - #grants), call)
+        end
+      end
+    end
+    return grants, looks >= LOOKS
+  end
+
+  -- ms until a lane, a bot or a scheduled message has to be looked at again; -1: none is waiting for a time
+  function next_due()
+    local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+    local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
+    local scheduled = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
+    local due = scheduled and tonumber(scheduled) + skew
+    local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER), due or FOR_EVER)
+    return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
+  end
+
+  function at_the_doors()
+    return redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF)
+  end
 end
