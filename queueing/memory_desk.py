@@ -203,7 +203,7 @@ class MemoryDesk:
         send_at = self._statuses.send_at(id)
         if send_at is not None and send_at > wall:
             return Waiting("schedule", send_at, ahead=0, more=False)
-        return self._why.at_a_door(id, self._doors)
+        return self._why.at_a_door(id, self._doors.before(status.bot))
 
     async def first_with(self, bot: str, dedup_key: str) -> str | None:
         return self._dedup.first(bot, dedup_key, self._wall())

@@ -4,13 +4,17 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from queueing.message import Message, Priority
 
 LOOK_AHEAD = 1000
-"""Bulk messages in lanes at most; the others wait at a door of their own, so that nobody stands behind them."""
+"""Bulk messages of a bot in lanes, while any of them could be served; the others wait at a door of their bot's own, so
+that nobody stands behind them."""
+
+_DOORS_LOOKED_AT = 10
+"""Of bulk, in one call."""
 
 _SCHEDULED_MOST = 100
 """Messages that are due, taken in one call."""
@@ -29,11 +33,13 @@ class _Door(asyncio.Queue[Message]):
 
 
 class Doors:
-    """The front door, the door of bulk, and what is for later. Times: Unix seconds."""
+    """The front door, a door of bulk for each bot that has any, and what is for later. Times: Unix seconds."""
 
     def __init__(self) -> None:
         self._front = _Door()
-        self._bulk = _Door()
+        # The one that was looked at longest ago comes first; a new one stands behind those that wait already.
+        self._bulk: dict[str, _Door] = {}
+        self._bulk_waiting = 0
         self._later: list[tuple[float, int, Message]] = []
         self._numbers = itertools.count()
 
@@ -42,7 +48,7 @@ class Doors:
 
     @property
     def waiting(self) -> int:
-        return self._front.qsize() + self._bulk.qsize()
+        return self._front.qsize() + self._bulk_waiting
 
     @property
     def scheduled(self) -> int:
@@ -53,9 +59,9 @@ class Doors:
         """Whether anything stands at the front door."""
         return not self._front.empty()
 
-    def __iter__(self) -> Iterator[Message]:
-        """What is not for later, in its order."""
-        return itertools.chain(self._front, self._bulk)
+    def before(self, bot: str) -> Iterator[Message]:
+        """What is not for later, in its order, but for the bulk of other bots: nothing of this one waits for that."""
+        return itertools.chain(self._front, self._bulk.get(bot, ()))
 
     def next_due(self, wall: float) -> float | None:
         """Seconds until the next message is due."""
@@ -64,29 +70,48 @@ class Doors:
     def put(self, message: Message) -> None:
         # What is for later must not stand behind a backlog of bulk until then.
         bulk = message.priority is Priority.BULK and message.send_at is None
-        (self._bulk if bulk else self._front).put_nowait(message)
+        if bulk:
+            self._put_bulk(message)
+        else:
+            self._front.put_nowait(message)
+
+    def _put_bulk(self, message: Message) -> None:
+        self._bulk.setdefault(message.bot, _Door()).put_nowait(message)
+        self._bulk_waiting += 1
 
     def put_off(self, message: Message) -> None:
         """It is for later."""
         # The number keeps what is due at the same time in its order.
         heapq.heappush(self._later, (message.send_at or 0.0, next(self._numbers), message))
 
-    def drain(self, most: int, laned_bulk: int, wall: float) -> list[Message]:
-        """What goes into lanes now, in this order: at most `most` from the doors, and what is due.
+    def drain(self, most: int, ahead: Callable[[str], int], wall: float) -> Iterator[Message]:
+        """What goes into lanes now, in this order: at most `most` from the doors, and what is due. Each has to be in
+        its lane before the next is asked for.
 
-        laned_bulk: bulk messages that are in lanes already.
+        ahead: bot → its bulk messages that are in lanes; 0 while none of them could be served, whatever the bot may.
         """
         front = self._front.take(most)
-        into_lanes: list[Message] = []
         for message in (*self._take_due(wall), *front):
             if is_later(message, wall):
                 self.put_off(message)
             elif message.priority is Priority.BULK:
-                self._bulk.put_nowait(message)
+                self._put_bulk(message)
             else:
-                into_lanes.append(message)
-        room = min(LOOK_AHEAD - laned_bulk, most - len(front))
-        return into_lanes + self._bulk.take(max(0, room))
+                yield message
+        yield from self._take_bulk(most - len(front), ahead)
+
+    def _take_bulk(self, most: int, ahead: Callable[[str], int]) -> Iterator[Message]:
+        for bot in list(itertools.islice(self._bulk, _DOORS_LOOKED_AT)):
+            if not most:
+                return
+            door = self._bulk[bot]
+            while most and not door.empty() and ahead(bot) < LOOK_AHEAD:
+                most -= 1
+                self._bulk_waiting -= 1
+                yield door.get_nowait()
+            del self._bulk[bot]
+            if not door.empty():
+                self._bulk[bot] = door
 
     def _take_due(self, wall: float) -> Iterator[Message]:
         for _ in range(_SCHEDULED_MOST):
@@ -98,7 +123,8 @@ class Doors:
 
     def empty(self) -> tuple[list[Message], list[Message]]:
         """Takes everything. → what waits, then what is for later; each in its order."""
-        waiting = self._front.take(self._front.qsize()) + self._bulk.take(self._bulk.qsize())
+        waiting = [message for door in (self._front, *self._bulk.values()) for message in door.take(door.qsize())]
+        self._bulk, self._bulk_waiting = {}, 0
         later, self._later = [message for _, _, message in sorted(self._later, key=lambda entry: entry[:2])], []
         return waiting, later
 

@@ -109,6 +109,7 @@ class Turns:
         self._served: dict[str, float] = {}
         self._looks = LOOKS
         self.laned: Counter[Priority] = Counter()
+        self._laned_bulk: Counter[str] = Counter()
         self.limited: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Lane]:
@@ -130,10 +131,17 @@ class Turns:
         firsts = [first[0] for first in (self._due.first(), self._accounts_due.first()) if first]
         return max(0.0, min(firsts) - now) if firsts and min(firsts) < math.inf else None
 
+    def bulk_ahead(self, bot: str) -> int:
+        """The bot's bulk messages in lanes, in flight or not; 0 while every lane waits for its chat or a retry: what
+        holds some chats up must not hold up the others that stand behind them."""
+        accounts = (self._accounts.get(account(bot, paid=paid)) for paid in (False, True))
+        is_any_ready = any(its and its.ready[Priority.BULK] for its in accounts)
+        return self._laned_bulk[bot] if is_any_ready else 0
+
     def push(self, name: str, message: Message, now: float, *, tries: Tries | None = None) -> None:
         """tries: of this message, which count if it is a head now."""
         lane = self._lane(name, now)
-        self.laned[message.priority] += 1
+        self._count_laned(lane, message.priority, 1)
         if message.priority in lane.messages:
             lane.push(message)
             self._count(lane, 1)
@@ -148,7 +156,7 @@ class Turns:
     def push_first(self, name: str, message: Message, now: float) -> None:
         """To the head of its lane, behind one that is sent or tried."""
         lane = self._lane(name, now)
-        self.laned[message.priority] += 1
+        self._count_laned(lane, message.priority, 1)
         self._leave(lane)
         lane.push_first(message)
         self.place(lane, now)
@@ -162,7 +170,7 @@ class Turns:
     def end(self, taken: Taken) -> None:
         """What was in flight will not come back."""
         taken.home.out -= 1
-        self.laned[taken.message.priority] -= 1
+        self._count_laned(taken.home, taken.message.priority, -1)
 
     def give_back(self, taken: Taken) -> None:
         """What was in flight comes back."""
@@ -187,6 +195,14 @@ class Turns:
         """What held it up may have ended."""
         self._leave(lane)
         self.place(lane, now)
+
+    def _count_laned(self, lane: Lane, priority: Priority, by: int) -> None:
+        """by: messages that come into lanes; less than 0: that leave them for good."""
+        self.laned[priority] += by
+        if priority is Priority.BULK:
+            self._laned_bulk[lane.bot] += by
+            if not self._laned_bulk[lane.bot]:
+                del self._laned_bulk[lane.bot]
 
     def _count(self, lane: Lane, messages: int) -> None:
         if lane.ready:
@@ -353,7 +369,7 @@ class Turns:
                 self._leave(lane)
             cleared = True
             self._looks -= 1
-            self.laned[priority] -= 1
+            self._count_laned(lane, priority, -1)
             lane.take(priority)
         if cleared:
             self.place(lane, now)

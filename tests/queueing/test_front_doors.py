@@ -10,11 +10,12 @@ from redis.asyncio import Redis
 
 from queueing import memory_doors, memory_queue, redis_queue
 from queueing.contract import Claim, Lease, Queue, Settlement
+from queueing.limits import Rate
 from queueing.message import Message, Priority
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Outcome, RetryPolicy, Sent
 from queueing.worker import _DRAIN_PAUSE, Deliver, MayWrite, Worker
-from tests.queueing.both import make_queue, queue, start  # fixtures
+from tests.queueing.both import StartAny, make_queue, queue, start  # fixtures
 from tests.queueing.desk import FRONT, P
 
 __all__ = ["make_queue", "queue", "start"]
@@ -25,8 +26,8 @@ DRAIN_MOST = {"redis": redis_queue.DRAIN_MOST, "memory": memory_queue.DRAIN_MOST
 Eventually = Callable[..., Awaitable[None]]
 
 
-def message(n: int, priority: Priority = Priority.NORMAL) -> Message:
-    return Message(bot="1", chat=str(n), id=f"m{n}", body={"text": "x"}, priority=priority, track=True)
+def message(n: int, priority: Priority = Priority.NORMAL, *, bot: str = "1", chat: str | None = None) -> Message:
+    return Message(bot=bot, chat=chat or str(n), id=f"m{n}", body={"text": "x"}, priority=priority, track=True)
 
 
 async def drain(queue: Queue) -> None:
@@ -52,6 +53,61 @@ async def test_rule_15_bulk_stays_in_its_door_until_the_look_ahead_takes_it(queu
     taken = LOOK_AHEAD + len(claim.leases)
     assert not await is_at_the_door(queue, taken - 1)
     assert await is_at_the_door(queue, taken)
+
+
+async def granted(queue: Queue, ids: set[str], *, calls: int) -> set[str]:
+    """Which of these leave within so many calls; each that leaves is sent."""
+    left: set[str] = set()
+    sent: list[Settlement] = []
+    for _ in range(calls):
+        claim = await queue.claim(10, sent)
+        sent = [Settlement(lease, Ack()) for lease in claim.leases]
+        left |= ids & {lease.message.id for lease in claim.leases}
+        if left == ids:
+            break
+    await queue.claim(0, sent)
+    return left
+
+
+async def test_rule_15_bulk_of_a_paused_bot_holds_up_no_other_bots(queue: Queue) -> None:
+    await queue.pause("1")
+    await queue.enqueue([message(n, Priority.BULK) for n in range(LOOK_AHEAD + 200)])
+    await drain(queue)
+    others = [message(n, Priority.BULK, bot="2") for n in range(5000, 5003)]
+    await queue.enqueue(others)
+    assert await granted(queue, {one.id for one in others}, calls=3) == {one.id for one in others}
+
+
+async def test_rule_15_bulk_of_many_paused_bots_holds_up_no_other_bots(queue: Queue) -> None:
+    bots = [str(bot) for bot in range(1, 26)]
+    for bot in bots:
+        await queue.pause(bot)
+    count = 100
+    for i, bot in enumerate(bots):
+        await queue.enqueue([message(i * count + n, Priority.BULK, bot=bot) for n in range(count)])
+    await queue.enqueue([message(9000, Priority.BULK, bot="99")])
+    calls = 2 * len(bots) * count // DRAIN_MOST[queue.backend]
+    assert await granted(queue, {"m9000"}, calls=calls) == {"m9000"}
+
+
+async def test_rule_15_bulk_for_one_slow_chat_holds_up_no_other_chats(start: StartAny) -> None:
+    queue = await start(chat=Rate(1, 60.0))
+    count = 3 * LOOK_AHEAD
+    await queue.enqueue([message(n, Priority.BULK, chat="7") for n in range(count)])
+    others = [message(n, Priority.BULK) for n in range(5000, 5003)]
+    await queue.enqueue(others)
+    calls = 2 * count // DRAIN_MOST[queue.backend]
+    assert await granted(queue, {one.id for one in others}, calls=calls) == {one.id for one in others}
+
+
+async def test_rule_15_a_paused_bot_takes_no_more_bulk_than_the_look_ahead(queue: Queue) -> None:
+    await queue.pause("1")
+    await queue.enqueue([message(n, Priority.BULK) for n in range(2 * LOOK_AHEAD)])
+    for _ in range(3):
+        await drain(queue)
+    assert not await is_at_the_door(queue, LOOK_AHEAD - 1)
+    assert await is_at_the_door(queue, LOOK_AHEAD)
+    assert (await queue.stats()).depth == 2 * LOOK_AHEAD
 
 
 async def test_rule_15_bulk_that_was_pushed_to_the_front_door_moves_at_once(redis: Redis, redis_url: str) -> None:

@@ -206,6 +206,19 @@ async def test_nothing_is_kept_of_chats_that_are_done(clock: Clock) -> None:
     assert not queue._held
 
 
+async def test_nothing_is_kept_of_bots_whose_bulk_is_done(clock: Clock) -> None:
+    queue = make(clock)
+    bots = [str(bot) for bot in range(1, 13)]
+    await queue.enqueue([message(n, 40 + n, bot, Priority.BULK) for n in range(30) for bot in bots])
+    assert (await queue.stats()).depth == 360
+    done: Sequence[Lease] = ()
+    for _ in range(60):  # 8 of 10 are for bulk
+        done = (await settle(queue, done, Ack(), want=10)).leases
+    assert (await queue.stats()).depth == len(queue._doors) == 0
+    assert not queue._doors._bulk
+    assert not queue._turns._laned_bulk
+
+
 async def test_stats_stay_right_through_every_move(clock: Clock) -> None:
     queue = make(clock, bot=Rate(3, 1.0), chat=Rate(1, 1.0))
     await queue.enqueue([message(n, chat, bot) for bot in ("1", "2") for chat in range(4) for n in range(3)])
