@@ -40,7 +40,8 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:tokens           | hash   | bot → token that is configured or worked                               | no        |
 | {Q}:tokens:new       | hash   | bot → newest token that came with a message and may work               | no        |
 | {Q}:totals           | hash   | doors (bulk at them), laned:P, sent, dead, uncertain, expired,         | no        |
-|                      |        | cancelled, deduplicated, replayed, dropped, dead_dropped: counts; ids, fence: sequences         |           |
+|                      |        | cancelled, deduplicated, replayed, dropped, dead_dropped, clock_jumps: |           |
+|                      |        | counts; ids, fence: sequences                                          |           |
 | {Q}:clock            | hash   | skew, seen, wall: how queue time goes on when the clock is set         | no        |
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
 | {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |

@@ -203,7 +203,8 @@ class MemoryDesk:
         send_at = self._statuses.send_at(id)
         if send_at is not None and send_at > wall:
             return Waiting("schedule", send_at, ahead=0, more=False)
-        return self._why.at_a_door(id, self._doors.before(status.bot))
+        front, bulk = self._doors.before(status.bot)
+        return self._why.at_a_door(id, front, bulk, self._turns.laned_bulk(status.bot))
 
     async def first_with(self, bot: str, dedup_key: str) -> str | None:
         return self._dedup.first(bot, dedup_key, self._wall())

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from queueing.message import Message, Priority
@@ -59,9 +59,9 @@ class Doors:
         """Whether anything stands at the front door."""
         return not self._front.empty()
 
-    def before(self, bot: str) -> Iterator[Message]:
-        """What is not for later, in its order, but for the bulk of other bots: nothing of this one waits for that."""
-        return itertools.chain(self._front, self._bulk.get(bot, ()))
+    def before(self, bot: str) -> tuple[Iterable[Message], Iterable[Message]]:
+        """What is not for later, in its order: at the front door, and of this bot's bulk."""
+        return self._front, self._bulk.get(bot, ())
 
     def next_due(self, wall: float) -> float | None:
         """Seconds until the next message is due."""

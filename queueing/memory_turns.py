@@ -131,6 +131,10 @@ class Turns:
         firsts = [first[0] for first in (self._due.first(), self._accounts_due.first()) if first]
         return max(0.0, min(firsts) - now) if firsts and min(firsts) < math.inf else None
 
+    def laned_bulk(self, bot: str) -> int:
+        """The bot's bulk messages in lanes, in flight or not."""
+        return self._laned_bulk[bot]
+
     def bulk_ahead(self, bot: str) -> int:
         """The bot's bulk messages in lanes, in flight or not; 0 while every lane waits for its chat or a retry: what
         holds some chats up must not hold up the others that stand behind them."""

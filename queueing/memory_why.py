@@ -68,10 +68,13 @@ class Why:
         known = now < until < math.inf
         return Waiting(reason, until - now + wall if known else None, search.ahead, search.is_over)
 
-    def at_a_door(self, id: str, waiting: Iterable[Message]) -> Waiting:
-        """Of a message that is in no lane yet."""
+    def at_a_door(self, id: str, front: Iterable[Message], bulk: Iterable[Message], laned_bulk: int) -> Waiting:
+        """Of a message that is in no lane yet. bulk: of its bot, behind `laned_bulk` that were taken from there."""
         search = _Search(id)
-        found = search.find(waiting)
+        found = search.find(front)
+        if not found:
+            search.ahead = min(MOST, search.ahead + laned_bulk)
+            found = search.find(bulk)
         return Waiting("door", None, search.ahead, found is None and search.is_over)
 
     def _obstacle(self, lane: Lane, priority: Priority, ahead: int, now: float, *, paid: bool) -> tuple[str, float]:
