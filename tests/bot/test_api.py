@@ -287,6 +287,7 @@ async def test_what_is_nested_too_deeply_is_refused_with_an_idempotency_key_too(
         assert "nested too deeply" in response.json()["error"]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_large_body_gets_413(memory_client: httpx.AsyncClient) -> None:
     response = await memory_client.post(MESSAGES, content=b" " * (MAX_BODY + 1))
     assert response.status_code == 413
