@@ -20,9 +20,9 @@ do -- a script has room for 200 local names
   local function bot_of(fields, default_bot)
     local token = given(fields.bot_token)
     if token then
-      local bot = type(token) == 'string' and string.match(token, '^%d+$')
+      local bot = type(token) == 'string' and #token <= 64 and string.match(token, '^%d+$')
       if bot then return bot end -- it stands for a token that was taken out before
-      bot = type(token) == 'string' and string.match(token, '^(%d+):[%w_-]+$')
+      bot = type(token) == 'string' and #token <= 256 and string.match(token, '^(%d+):[%w_-]+$')
       if not bot then return nil, 'bot_token must be digits, a colon, and letters, digits, _ or -' end
       note_token(bot, token)
       return bot

@@ -27,7 +27,9 @@ FIGURES: Sequence[Callable[[], Awaitable[Figure]]] = (
     lambda: trouble.slow_bot(60, "take 1.8 s each, of 2 s that they may", kind="latency", ms=1_800),
     lambda: trouble.server_away(3),
     lambda: trouble.full_server(20_000),
-    lambda: scale.backlog_cost(1_000, 1_000_000),
+    lambda: scale.backlog_cost(1_000, 1_000_000, (1_000, 1_000)),
+    # What a hundred thousand lanes cost that are in no processor's cache; printed, not judged.
+    lambda: scale.backlog_cost(1_000, 1_000_000, (100, 100_000), most=10),
 )
 
 

@@ -21,13 +21,10 @@ from tests.conftest import Server
 MOST_TIMES_DEARER = 1.15
 """The issue's bound."""
 
-ROUNDS = 15
+ROUNDS = 31
 _A_ROUND = 500
 _AT_ONCE = 10
 _PUSHED_AT_ONCE = 5_000
-_EACH = 10
-"""Messages that wait in a chat."""
-
 # So high that no window is full, but every log is written.
 _LIMITS = RateLimits(bot=Rate(900_000, 1.0), chat=Rate(900_000, 1.0), group=Rate(900_000, 1.0))
 
@@ -39,12 +36,12 @@ class Backlog:
     redis: "Redis"
     queue: RedisQueue
     waiting: int
+    chats: int
 
     async def fill(self, first: int, count: int) -> None:
-        chats = max(1, self.waiting // _EACH)
         for begin in range(first, first + count, _PUSHED_AT_ONCE):
             numbers = range(begin, min(begin + _PUSHED_AT_ONCE, first + count))
-            await self.redis.rpush("telegram_messages", *(_element(number % chats, number) for number in numbers))
+            await self.redis.rpush("telegram_messages", *(_element(number % self.chats, number) for number in numbers))
             while (await self.queue.claim(0)).more:
                 pass
 
@@ -95,20 +92,21 @@ def _server() -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def _backlog(waiting: int) -> AsyncIterator[Backlog]:
+async def _backlog(waiting: int, chats: int) -> AsyncIterator[Backlog]:
     with _server() as server:
         redis, queue = Redis.from_url(server.url), RedisQueue(server.url, limits=_LIMITS, timeout=30)
         await queue.start()
         try:
-            yield Backlog(redis, queue, waiting)
+            yield Backlog(redis, queue, waiting, chats)
         finally:
             await queue.close()
             await redis.aclose()
 
 
-async def backlog_cost(few: int = 1_000, many: int = 1_000_000) -> Figure:
-    """The two take turns, so that what else the machine does hits both."""
-    async with _backlog(few) as small, _backlog(many) as large:
+async def backlog_cost(few: int, many: int, chats: tuple[int, int], *, most: float = MOST_TIMES_DEARER) -> Figure:
+    """The two take turns, so that what else the machine does hits both. chats: of the few, and of the many. most: times
+    as dear as the few that the many may be."""
+    async with _backlog(few, chats[0]) as small, _backlog(many, chats[1]) as large:
         await small.fill(0, few)
         in_lane, bare = await large.bytes_per_message()
         costs: dict[int, list[float]] = {few: [], many: []}
@@ -121,5 +119,5 @@ async def backlog_cost(few: int = 1_000, many: int = 1_000_000) -> Figure:
         f"{dear:.1f} µs of the server a message; with {few:,} {cheap:.1f} µs: {ratio:.2f} times; "
         f"{in_lane:.0f} bytes a message, {bare:.0f} in a bare list"
     )
-    failures = [f"more than {MOST_TIMES_DEARER} times as dear"] if ratio > MOST_TIMES_DEARER else []
-    return Figure(f"{many:,} waiting", measured, failures)
+    failures = [f"more than {most} times as dear"] if ratio > most else []
+    return Figure(f"{many:,} waiting ({chats[1]:,} chats; {chats[0]:,})", measured, failures)
