@@ -1,6 +1,6 @@
 """What a queue does, whatever it is made of. RedisQueue and MemoryQueue keep this contract; one suite tests both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -116,7 +116,8 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class MessageStatus:
-    """What is known of a tracked message. Times: Unix seconds. `result`: JSON text of the acknowledgement."""
+    """What is known of a tracked message. Times: Unix seconds. `result`: JSON text of the acknowledgement.
+    `reason`: of a dead one, the class of its error."""
 
     id: str
     state: MessageState
@@ -127,6 +128,7 @@ class MessageStatus:
     attempts: int = 0
     result: str | None = None
     error: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,16 @@ class Front(Desk, Protocol):
 
     async def status(self, id: str) -> MessageStatus | None:
         """What is known of a tracked message."""
+
+    def hear_ends(self, told: Callable[[str], None]) -> None:
+        """From now on `told(id)` is called whenever an `awaited` message has ended, wherever that was. It may be missed
+        while the server is away: who waits asks for the status, too."""
+
+    async def group(self, name: str) -> Mapping[str, int]:
+        """How many messages of a group ended, by `sent`, `cancelled`, `expired`, and `dead:` and the reason."""
+
+    async def cancel_group(self, name: str) -> None:
+        """None of the group that is not in flight is sent any more; each ends as `cancelled` when its turn comes."""
 
     async def stats(self) -> QueueStats:
         """Counts, cheap enough to ask for at every scrape."""

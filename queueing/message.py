@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeGuard
@@ -13,6 +13,7 @@ from queueing.errors import MalformedMessage
 
 _ID = re.compile(r"[\w.:@+-]{1,128}", re.ASCII)
 _LANE = re.compile(r"[\w.@+-]{1,128}", re.ASCII)
+_AFTER_MOST = 100
 _FIELDS = frozenset(
     {
         "bot",
@@ -28,6 +29,11 @@ _FIELDS = frozenset(
         "dedup_key",
         "uncertain",
         "accepted",
+        "after",
+        "also",
+        "provisional",
+        "awaited",
+        "group",
     }
 )
 
@@ -83,6 +89,13 @@ class Message:
     uncertain: whether it is sent again or held for a person, if nobody knows whether it was delivered; None: as the
                queue is told for all.
     accepted: Unix seconds at which the queue took it; None until then.
+    after:  ids of `provisional` messages, 100 at most, that have to be sent before it; it dies with any of them.
+    also:   another lane of the bot that it holds together with its own: in the order of acceptance it waits for the
+            last message with the same one, or whose own lane that is, to end. RedisQueue only.
+    provisional: others may be `after` it. Its id is taken once, and what came of it is kept for 30 days.
+    awaited: somebody waits for its end, which all processes are told of. Implies `track`.
+    group:  messages that are counted together; see Front.group.
+    results: by the ids of `after`, what came of each (as in MessageStatus.result); given by the queue with the grant.
     """
 
     bot: str
@@ -97,6 +110,12 @@ class Message:
     dedup_key: str | None = None
     uncertain: Uncertain | None = None
     accepted: float | None = None
+    after: Sequence[str] = ()
+    also: str | None = None
+    provisional: bool = False
+    awaited: bool = False
+    group: str | None = None
+    results: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def paid(self) -> bool:
@@ -157,9 +176,16 @@ def encode(message: Message) -> bytes:
     element: dict[str, Any] = {"id": message.id, "bot": message.bot, **_lane_field(message.chat)}
     if message.priority is not Priority.NORMAL:
         element["priority"] = message.priority.value
-    if message.track:
+    if message.track or message.awaited:
         element["track"] = True
+    if message.after:
+        element["after"] = list(message.after)
+    for name in ("provisional", "awaited"):
+        if getattr(message, name):
+            element[name] = True
     given = {
+        "also": message.also,
+        "group": message.group,
         "max_attempts": message.max_attempts,
         "ttl": message.ttl,
         "send_at": message.send_at,
@@ -196,13 +222,18 @@ def decode(element: bytes, *, bot: str, chat: str, id: str, accepted: float) -> 
         body=body,
         id=id,
         priority=_priority(fields.get("priority")),
-        track=_track(fields.get("track")),
+        track=_flag("track", fields.get("track")),
         max_attempts=_max_attempts(fields.get("max_attempts")),
         ttl=check_ttl(fields.get("ttl")),
         send_at=check_send_at(fields.get("send_at")),
         dedup_key=check_dedup_key(fields.get("dedup_key")),
         uncertain=check_uncertain(fields.get("uncertain")),
         accepted=accepted,
+        after=check_after(fields.get("after")),
+        also=check_lane("also", fields.get("also")),
+        provisional=_flag("provisional", fields.get("provisional")),
+        awaited=_flag("awaited", fields.get("awaited")),
+        group=check_lane("group", fields.get("group")),
     )
 
 
@@ -244,6 +275,25 @@ def check_uncertain(value: object) -> Uncertain | None:
         raise MalformedMessage("uncertain must be resend or hold") from None
 
 
+def check_after(value: object) -> Sequence[str]:
+    """The ids of messages that have to be sent before."""
+    if value is None:
+        return ()
+    if isinstance(value, list | tuple) and 1 <= len(value) <= _AFTER_MOST:
+        try:
+            return tuple(map(check_id, value))
+        except MalformedMessage:
+            pass
+    raise MalformedMessage(f"after must be 1 to {_AFTER_MOST} ids of messages")
+
+
+def check_lane(name: str, value: object) -> str | None:
+    """A name of the producer's own choice, for the field `name`: 1 to 128 letters, digits or any of `_.@+-`."""
+    if value is None or (isinstance(value, str) and _LANE.fullmatch(value)):
+        return value
+    raise MalformedMessage(f"{name} must be 1 to 128 letters, digits or any of _ . @ + -")
+
+
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -257,10 +307,10 @@ def _priority(value: object) -> Priority:
         raise MalformedMessage("priority must be interactive, normal or bulk") from None
 
 
-def _track(value: object) -> bool:
+def _flag(name: str, value: object) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise MalformedMessage("track must be true or false")
+    raise MalformedMessage(f"{name} must be true or false")
 
 
 def _max_attempts(value: object) -> int | None:

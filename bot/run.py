@@ -1,0 +1,54 @@
+"""Run: one handling of an update, a job or a failed send: what its handlers sent, changed and raised.
+
+Whoever is called by a handler finds the run in `current_run()`; code outside of any has none, and acts at once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final
+
+from queueing.inbox import Write
+from queueing.message import Message
+
+NUMBER_BITS: Final = 52
+"""Of the numbers that sends are known by: exact in a double, which is what Lua and JSON's readers have."""
+
+
+@dataclass(slots=True)
+class Run:
+    """origin: names the update for ever and everywhere, such as "8081:update:17"; the same when it is run again.
+    sends:   what is held back until the commit, in order; None: nothing is held back, sends are queued at once.
+    updates: jobs that it made, for the inbox itself. writes: what else is to be stored with the commit.
+    """
+
+    origin: str
+    sends: list[Message] | None = None
+    updates: list[Message] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
+    _ordinal: int = 0
+
+    def next_number(self) -> int:
+        """The number of its next send: the same for the same send when it is run again."""
+        self._ordinal += 1
+        digest = blake2b(f"{self.origin}:{self._ordinal}".encode(), digest_size=8).digest()
+        return (int.from_bytes(digest, "big") >> (64 - NUMBER_BITS)) or 1
+
+    def take_sends(self) -> Sequence[Message]:
+        """What was held back, which is the caller's now."""
+        taken = tuple(self.sends or ())
+        if self.sends is not None:
+            self.sends.clear()
+        return taken
+
+
+CURRENT: Final[ContextVar[Run | None]] = ContextVar("current_run", default=None)
+
+
+def current_run() -> Run | None:
+    """The run that the caller is part of."""
+    return CURRENT.get()
