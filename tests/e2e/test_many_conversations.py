@@ -1,4 +1,4 @@
-"""Many conversations at once on six processes: nothing lost, repeated, out of order, or said about the wrong message."""
+"""Many conversations at once, on six processes: nothing lost, repeated, out of order, or about the wrong message."""
 
 from collections import defaultdict
 from typing import Any
