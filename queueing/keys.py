@@ -1,7 +1,9 @@
 """Every Redis key, and the data model.
 
 All names carry the hash tag of the front door, so that a cluster keeps them in one slot. Lua has the same names in
-lua/keys.lua. With the default name `telegram_messages`, written Q below:
+lua/keys.lua. A name that has a tag itself, as `{telegram_messages}:updates`, stands for itself: then its keys are
+`{telegram_messages}:updates:handoff` and so on, in the slot of that tag. With the default name `telegram_messages`,
+written Q below:
 
 | key                  | type   | holds                                                                  | TTL       |
 |----------------------|--------|------------------------------------------------------------------------|-----------|
@@ -54,6 +56,7 @@ sets of its head's account; but while it is in `merging`, not in `due` or `ready
 none. An account has a budget of its own: a bot, or "BOT$" for what it pays for; `ready`, `log` and `pace` go by it.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -64,7 +67,8 @@ class Keys:
     front: str
 
     def _named(self, name: str) -> str:
-        return f"{{{self.front}}}:{name}"
+        tagged = re.search("{[^}]", self.front)
+        return f"{self.front}:{name}" if tagged else f"{{{self.front}}}:{name}"
 
     @property
     def handoff(self) -> str:

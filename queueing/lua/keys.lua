@@ -1,7 +1,8 @@
 -- Every key that a script touches. The data model is described in queueing/keys.py; a test holds the two together.
--- KEYS[1]: the front door. The hash tag puts all other keys into its cluster slot.
+-- KEYS[1]: the front door. The hash tag puts all other keys into its cluster slot: its name or, where that has a tag
+-- already, as `{telegram_messages}:updates` has, that one.
 local FRONT = KEYS[1]
-local P = '{' .. FRONT .. '}:'
+local P = (string.find(FRONT, '{[^}]') and FRONT or '{' .. FRONT .. '}') .. ':'
 local HANDOFF = P .. 'handoff'
 local DOORS = P .. 'doors'
 local LANED_BULK = P .. 'laned:bulk'

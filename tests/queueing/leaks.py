@@ -8,6 +8,7 @@ import redis
 from queueing import keys
 
 FRONT = "telegram_messages"
+_TAG = re.escape(f"{{{FRONT}}}:")
 
 
 def documented(table: str) -> Iterable[tuple[re.Pattern[str], bool]]:
@@ -15,6 +16,7 @@ def documented(table: str) -> Iterable[tuple[re.Pattern[str], bool]]:
     for name, ttl in re.findall(r"^\| (\S+) +\|.*\| (no|yes)", table, re.MULTILINE):
         pattern = re.escape(name.replace("Q", FRONT))
         pattern = pattern.replace("CHAT", ".*")  # a message may be for no chat
+        pattern = pattern.replace(_TAG, f"{_TAG}(?:updates:)?")  # a second queue of the same kind
         yield re.compile(re.sub("BOT|PROCESS|ID|SCOPE|(?<=:)P(?=:)", ".+", pattern)), ttl == "yes"
 
 
