@@ -37,6 +37,12 @@ written Q below:
 | {Q}:processes        | zset   | incarnations, by the time at which they are presumed dead              | no        |
 | {Q}:idle             | set    | incarnations that wait for work                                        | no        |
 | {Q}:tries            | hash   | "P BOT:CHAT" → what was tried with the head so far                     | no        |
+| {Q}:open             | hash   | id → what is known of a message that others may wait for, until it     | no        |
+|                      |        | ends: see lua/open.lua                                                 |           |
+| {Q}:ended:ID         | string | "=" and the result of a provisional message, or "!" and its state      | yes: 30 d |
+| {Q}:tails            | hash   | lane → the open message that came last to hold it, see lua/parents.lua | no        |
+| {Q}:group:NAME       | hash   | sent, cancelled, expired, dead:REASON: how many of a group ended so;   | yes: 30 d |
+|                      |        | #cancelled: none of it is to be sent any more                          |           |
 | {Q}:dead             | hash   | id → dead letter (JSON)                                                | no        |
 | {Q}:dead:index       | zset   | ids of dead letters, by the time of death                              | no        |
 | {Q}:tokens           | hash   | bot → token that is configured or worked                               | no        |
@@ -48,6 +54,8 @@ written Q below:
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
 | {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |
 | {Q}:op:ID            | string | a verb (enqueue, redrive, drop, trim, pause, resume) that was done     | yes: 60 s |
+
+The channel {Q}:ends has the ids of awaited messages that ended.
 
 All times are milliseconds of the server's clock; those that end something are in queue time, which its jumps do not
 move (lua/clock.lua). Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the
@@ -97,6 +105,13 @@ class Keys:
     @property
     def paused(self) -> str:
         return self._named("paused")
+
+    @property
+    def ends(self) -> str:
+        return self._named("ends")
+
+    def group(self, name: str) -> str:
+        return self._named(f"group:{name}")
 
     def dedup(self, bot: str, key: str) -> str:
         return self._named(f"dedup:{bot}:{key}")

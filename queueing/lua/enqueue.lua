@@ -3,11 +3,12 @@
 --
 -- KEYS  1 front door
 -- ARGV  1 operation id   2 messages that may wait at most
---       then for each message: element, id, whether it is tracked (1 or ''), bot, chat, its door: n or b,
+--       then for each message: element, id, marks: t if it is tracked, v if
+--       it is provisional, o if others may wait for it in another way; bot, chat, its door: n or b,
 --       send_at in ms or 0, dedup key or ''
 -- Returns the number taken: 0 when this operation was done before. Error FULL when too many wait.
--- A tracked id that is known already is not taken again, nor is a second message with a dedup key of the last 24 h.
--- include: keys, status, dedup, bell
+-- An id that is tracked or open, or was provisional, and is known already is not taken again, nor is a second message with a dedup key of the last 24 h.
+-- include: keys, status, dedup, bell, open
 
 local first = 3
 if redis.call('EXISTS', operation_key(ARGV[1])) == 1 then return 0 end
@@ -23,10 +24,15 @@ redis.call('SET', operation_key(ARGV[1]), '', 'EX', 60)
 
 local front, bulk = {}, {} -- elements; bulk: bot → its elements
 for i = first, #ARGV, 8 do
-  local element, id, tracked, bot, chat, door, send_at, key = unpack(ARGV, i, i + 7)
-  tracked = tracked ~= ''
-  local known = tracked and redis.call('EXISTS', status_key(id)) == 1
-  if not known and (key == '' or claim_dedup_key(bot, key, id)) then
+  local element, id, marks, bot, chat, door, send_at, key = unpack(ARGV, i, i + 7)
+  local tracked, opens = string.find(marks, 't'), string.find(marks, '[vo]')
+  local known = tracked and redis.call('EXISTS', status_key(id)) == 1 or opens and open.knows(id)
+  if not known and key ~= '' and not claim_dedup_key(bot, key, id) then
+    known = true
+    if string.find(marks, 'v') then open.keep(id, '!deduplicated') end
+  end
+  if not known then
+    if opens then open.add(id) end
     if tracked then open_status(id, tonumber(send_at), 'created_at', wall, 'bot', bot, 'chat', chat) end
     local to = front
     if door == 'b' then

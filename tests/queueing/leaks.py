@@ -17,7 +17,7 @@ def documented(table: str) -> Iterable[tuple[re.Pattern[str], bool]]:
         pattern = re.escape(name.replace("Q", FRONT))
         pattern = pattern.replace("CHAT", ".*")  # a message may be for no chat
         pattern = pattern.replace(_TAG, f"{_TAG}(?:updates:)?")  # a second queue of the same kind
-        yield re.compile(re.sub("BOT|PROCESS|ID|SCOPE|(?<=:)P(?=:)", ".+", pattern)), ttl == "yes"
+        yield re.compile(re.sub("BOT|PROCESS|ID|NAME|SCOPE|(?<=:)P(?=:)", ".+", pattern)), ttl == "yes"
 
 
 PERMANENT = [pattern for pattern, has_ttl in documented(keys.__doc__ or "") if not has_ttl]
