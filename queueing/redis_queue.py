@@ -128,10 +128,7 @@ class RedisQueue(RedisDesk):
     async def enqueue(self, messages: Sequence[Message]) -> None:
         args: list[str | bytes | int] = [secrets.token_hex(12), self._queue_max]
         for message in messages:
-            # What is for later must not stand behind a backlog of bulk until then.
-            door = "b" if message.priority is Priority.BULK and message.send_at is None else "n"
-            args += [encode(message), message.id, _marks(message), message.bot, message.chat, door]
-            args += [_ms(message.send_at or 0), message.dedup_key or ""]
+            args += door_args(message)
         await self._enqueue.run(self._patient, self._keys.front, args)
 
     async def register(self, bot: str, credential: str) -> None:
@@ -353,10 +350,15 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _marks(message: Message) -> str:
-    """See lua/enqueue.lua."""
-    kind = "v" if message.provisional else "o" if message.also else ""
-    return ("t" if message.track or message.awaited else "") + kind
+def door_args(message: Message) -> list[str | bytes | int]:
+    """See lua/door.lua."""
+    # What is for later must not stand behind a backlog of bulk until then.
+    door = "b" if message.priority is Priority.BULK and message.send_at is None else "n"
+    marks = ("t" if message.track or message.awaited else "") + (
+        "v" if message.provisional else "o" if message.also else ""
+    )
+    args = [encode(message), message.id, marks, message.bot, message.chat, door]
+    return [*args, _ms(message.send_at or 0), message.dedup_key or ""]
 
 
 def _one_line(text: str | None) -> str:

@@ -11,6 +11,8 @@ do
     return redis.call('HEXISTS', OPEN, id) == 1 or redis.call('EXISTS', ended_key(id)) == 1
   end
 
+  function open.is_open(id) return redis.call('HEXISTS', OPEN, id) == 1 end
+
   -- From now on others may wait for it; also once more, after it was dead.
   function open.add(id)
     redis.call('HSETNX', OPEN, id, '')

@@ -16,11 +16,17 @@ def documented(table: str) -> Iterable[tuple[re.Pattern[str], bool]]:
     for name, ttl in re.findall(r"^\| (\S+) +\|.*\| (no|yes)", table, re.MULTILINE):
         pattern = re.escape(name.replace("Q", FRONT))
         pattern = pattern.replace("CHAT", ".*")  # a message may be for no chat
-        pattern = pattern.replace(_TAG, f"{_TAG}(?:updates:)?")  # a second queue of the same kind
         yield re.compile(re.sub("BOT|PROCESS|ID|NAME|SCOPE|(?<=:)P(?=:)", ".+", pattern)), ttl == "yes"
 
 
-PERMANENT = [pattern for pattern, has_ttl in documented(keys.__doc__ or "") if not has_ttl]
+_QUEUES = rf"{_TAG}(?:updates:(?:\d+:)?)?"
+"""That of messages, and those of updates, which are of the same kind."""
+
+PERMANENT = [
+    re.compile(pattern.pattern.replace(_TAG, _QUEUES))
+    for pattern, has_ttl in documented(keys.__doc__ or "")
+    if not has_ttl
+]
 
 
 def leaked(url: str) -> list[str]:
