@@ -58,7 +58,9 @@ class IntakeApplication(AnyApplication):
             run.tasks.append(task)
         return task
 
-    async def process_error(self, update: object | None, error: Exception, job: Any = None, coroutine: Any = None) -> bool:
+    async def process_error(
+        self, update: object | None, error: Exception, job: Any = None, coroutine: Any = None
+    ) -> bool:
         """As PTB has it; but error handlers do not hear of what is tried again, and what a run knows is logged there.
         True: no further handlers of the update are run."""
         run = current_run()

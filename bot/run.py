@@ -21,12 +21,17 @@ NUMBER_BITS: Final = 52
 
 @dataclass(slots=True)
 class Run:
-    """origin: names the update for ever and everywhere, such as "8081:update:17"; the same when it is run again.
+    """origin: names the update for ever and everywhere, such as "8081:u17:1767225600.000"; the same when it is run again,
+    unless a person wants it so.
+    quiet:   it will be run again if it fails: error handlers are not called, and no further handlers.
     sends:   what is held back until the commit, in order; None: nothing is held back, sends are queued at once.
     updates: jobs that it made, for the inbox itself. writes: what else is to be stored with the commit.
+    sending: held by whoever queues its sends before the commit, so that they stay in order.
+    over:    it has ended. What its handlers left behind acts at once, and belongs to no update any more.
     """
 
     origin: str
+    quiet: bool = False
     sends: list[Message] | None = None
     updates: list[Message] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
@@ -68,9 +73,9 @@ async def carry_out(run: Run, handle: Callable[[], Awaitable[None]]) -> None:
     finally:
         if not handlers.done():
             await end(handlers, *run.tasks)
-    if handlers.cancelled() or any(task.cancelled() for task in run.tasks):
+    if handlers.cancelled():
         run.errors.append(RuntimeError("a handler was cancelled"))
-    if not handlers.cancelled() and isinstance(error := handlers.exception(), Exception):
+    elif isinstance(error := handlers.exception(), Exception):
         run.errors.append(error)
 
 

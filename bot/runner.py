@@ -1,4 +1,4 @@
-"""Runner: handles what the inbox grants to this process, an update, a job or a failed send, and commits what came of it.
+"""Runner: handles what the inbox grants to this process, an update, a job or a failed send, and commits its effects.
 
 What a message asks for is told by its body: {"update": …}, {"job": …} or {"failed": …}; whoever puts such messages into
 the inbox says by a Kind what is to be done with them.
@@ -191,9 +191,7 @@ def updates_for(application: AnyApplication) -> Kind:
             chat, user = update.effective_chat, update.effective_user
         except Exception as error:  # PTB's parsers raise whatever a field of an unexpected shape leads to
             raise MalformedMessage(f"the update cannot be read: {summary(error)}") from error
-        return Work(
-            lambda: process(application, update), update, chat.id if chat else None, user.id if user else None
-        )
+        return Work(lambda: process(application, update), update, chat.id if chat else None, user.id if user else None)
 
     return work
 
