@@ -55,9 +55,14 @@ class RedisInbox(RedisQueue):
         )
         return _STANDINGS[found]
 
+    async def enqueue(self, messages: Sequence[Message]) -> None:
+        """See the contract. What is not an update, such as a job, comes this way."""
+        args: list[str | bytes | int] = [secrets.token_hex(12), self._updates_max]
+        await self._enqueue.run(self._patient, self._keys.front, args + _open_door_args(messages))
+
     async def commit(self, update: Message, commit: Commit) -> Sequence[Conflict] | None:
         """See queueing.inbox.Inbox. May run twice: what is committed stays so."""
-        jobs = [argument for job in commit.updates for argument in door_args(job)]
+        jobs = _open_door_args(commit.updates)
         lane = f"{update.bot}:{update.chat}"
         args: list[str | bytes | int] = [self._messages, self.incarnation, lane, update.id]
         args += [len(commit.writes), len(jobs)]
@@ -65,8 +70,7 @@ class RedisInbox(RedisQueue):
             args += [self._key(write.key), write.field, b"" if write.value is None else b"=" + write.value]
             args.append(_seen(write))
         args += jobs
-        for message in commit.sends:
-            args += door_args(message)
+        args += [argument for message in commit.sends for argument in door_args(message)]
         standing, *found = await self._commit.run(self._patient, self._keys.front, args)
         if standing == _NOT_OURS:
             return None
@@ -96,6 +100,16 @@ class RedisInbox(RedisQueue):
 _NOT_OURS = 2
 _STANDINGS = (Standing.NEW, Standing.HANDLING, Standing.DONE)
 """In the order of what lua/accept.lua returns."""
+
+
+def _open_door_args(messages: Sequence[Message]) -> list[str | bytes | int]:
+    """See lua/door.lua. All are open, so that they can be committed."""
+    args: list[str | bytes | int] = []
+    for message in messages:
+        element, id, _, *rest = door_args(message)
+        assert isinstance(element, bytes)
+        args += [b'{"open":true,' + element[1:], id, "o", *rest]
+    return args
 
 
 def _seen(write: Write) -> str:

@@ -32,6 +32,7 @@ async def start(redis_url: str) -> AsyncIterator[Start]:
 
     yield start
     for inbox in started:
+        await inbox._patient.delete(f"{Q}:state:1")  # written here, and the bot's to look after
         await inbox.close()
 
 
@@ -216,6 +217,21 @@ async def test_what_was_read_may_be_overwritten_and_deleted(inbox: RedisInbox) -
     writes = [Write("state:1", "a", b"new", seen=b"old"), Write("state:1", "b", None, seen=b"old")]
     await commit(inbox, take_number=2, writes=writes)
     assert await inbox.read_all("state:1") == {"a": b"new"}
+
+
+async def test_a_job_can_be_committed_too_and_leaves_nothing(inbox: RedisInbox, redis: Redis) -> None:
+    await inbox.enqueue([Message(bot=BOT, chat="42", id="j1", body={"job": {}}, send_at=1.0)])
+    (lease,) = (await inbox.claim(1)).leases
+    assert await inbox.commit(lease.message, Commit()) == []
+    await settle(inbox, [lease], Ack())
+    assert await redis.hgetall(f"{Q}:updates:{BOT}:open") == {}
+
+
+async def test_the_lines_of_a_traceback_are_kept_and_the_history_has_the_first(inbox: RedisInbox) -> None:
+    await settle(inbox, [await take(inbox)], Bury("handler_failed", "ValueError: a\tb\n  File x\n    raise"))
+    (letter,) = await inbox.dead_letters()
+    assert letter.error == "ValueError: a b\n  File x\n    raise"
+    assert [line["error"] for line in letter.history] == ["ValueError: a b"]
 
 
 async def commit(inbox: RedisInbox, take_number: int, writes: Sequence[Write]) -> None:
