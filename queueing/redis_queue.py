@@ -360,6 +360,12 @@ def door_args(message: Message) -> list[str | bytes | int]:
     return [encode(message), message.id, marks, message.bot, message.chat, door, send_at, message.dedup_key or ""]
 
 
+def _lines(text: str) -> str:
+    """An error may have more lines, for whoever looks at the dead letter; the first says it all."""
+    first, *more = text.split("\n")
+    return "\n".join([_one_line(first), *(line.rstrip().encode(errors="replace").decode() for line in more)])
+
+
 def _one_line(text: str | None) -> str:
     return " ".join((text or "").split()).encode(errors="replace").decode()
 
@@ -381,7 +387,7 @@ def _settlement_args(settlement: Settlement) -> list[str]:
         case Release(delay, reason, error, counts, _, scope):
             rest = ["release", str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
         case Bury(reason, error, _, scope):
-            rest = ["bury", reason, _one_line(error), scope]
+            rest = ["bury", reason, _lines(error), scope]
         case Hold(error, scope):
             rest = ["hold", _one_line(error), scope]
         case Move(chat, error):

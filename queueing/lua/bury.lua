@@ -34,7 +34,7 @@ do -- a script has room for 200 local names
     local _, _, _, lines = tries(priority, lane)
     local message = remove_head(priority, lane, state or 'dead', reason)
     local bot, chat = string.match(lane, '^([^:]*):(.*)$')
-    lines = lines .. wall .. '\t' .. reason .. '\t' .. error .. '\n'
+    lines = lines .. wall .. '\t' .. reason .. '\t' .. string.match(error, '^[^\n]*') .. '\n'
     store_dead(message.id, {
       reason = reason, error = error, element = message.element, bot = bot, chat = chat, history = lines,
     })

@@ -26,7 +26,7 @@ PERMANENT = [
     re.compile(pattern.pattern.replace(_TAG, _QUEUES))
     for pattern, has_ttl in documented(keys.__doc__ or "")
     if not has_ttl
-]
+] + [re.compile(rf"{_TAG}updates:\d+")]
 
 
 def leaked(url: str) -> list[str]:
