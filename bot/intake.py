@@ -17,6 +17,7 @@ from typing import Any
 from telegram import Update
 from telegram.ext import Application
 
+from bot.stateful import StatefulApplication
 from bot.updates import HANDLING_LEASE, Standing, UpdateLog
 from queueing.errors import QueueFull, QueueUnavailable
 
@@ -54,7 +55,7 @@ class _Run:
 _current: ContextVar[_Run | None] = ContextVar("current_run", default=None)
 
 
-class IntakeApplication(AnyApplication):
+class IntakeApplication(StatefulApplication):
     """PTB's Application; it lets the intake know of the tasks that an update's handlers run in."""
 
     def create_task(
