@@ -18,6 +18,7 @@ from telegram.ext import Application
 
 from bot.lanes import update_message
 from bot.run import Run, carry_out, current_run, is_of_the_queue
+from bot.stateful import StatefulApplication
 from bot.updates import UpdateLog
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.inbox import Inbox, Standing
@@ -45,7 +46,7 @@ class Taken(StrEnum):
         return self not in (Taken.BUSY, Taken.FULL, Taken.UNAVAILABLE)
 
 
-class IntakeApplication(AnyApplication):
+class IntakeApplication(StatefulApplication):
     """PTB's Application; a run knows of the tasks and of the errors of its handlers."""
 
     def create_task(

@@ -30,12 +30,14 @@ class Write:
 
     key:  below the queue's hash tag: "state:8081" is the key "{telegram_messages}:state:8081".
     seen: what it held when it was read (None: nothing); anything else there now is a conflict. ANYTHING: not compared.
+    ttl:  seconds from now after which the whole hash goes; None: its TTL, if any, stays as it is.
     """
 
     key: str
     field: str
     value: bytes | None
     seen: bytes | _Anything | None = ANYTHING
+    ttl: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,6 @@ class Inbox(Queue, Protocol):
 
     async def read_all(self, key: str) -> dict[str, bytes]:
         """All fields of a hash."""
+
+    async def write(self, writes: Sequence[Write]) -> Sequence[Conflict]:
+        """Stores all of the writes, or nothing if there are conflicts: what belongs to no update."""
