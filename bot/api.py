@@ -39,6 +39,7 @@ class Api:
     """own_bot, own_token: the configured bot. workers: coroutines of each process. timeout: seconds within which the
     queue has to answer all that a call asks it; after that the call is answered with 503.
     sync_wait: seconds for which a call that posts messages waits for their endings, which `endings` tells; 0: none.
+    updates: of the queue of updates, if there is one.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Api:
         workers: int,
         timeout: float,
         sync_wait: float = 0.0,
+        updates: Front | None = None,
     ) -> None:
         self._queue = queue
         self._first_bodies = first_bodies
@@ -65,6 +67,7 @@ class Api:
         self._workers = workers
         self._timeout = timeout
         self._sync_wait = sync_wait
+        self._updates = updates
 
     async def send(self, request: Request) -> Response:
         """POST /api/v1/messages: one object → 202 {"id", "status", "created_at"}; an array → {"messages": […]}.
@@ -190,9 +193,10 @@ class Api:
         try:
             async with asyncio.timeout(self._timeout):
                 stats = await self._queue.stats()
+                updates = await self._updates.stats() if self._updates else None
         except (QueueUnavailable, TimeoutError) as error:
             return try_later(error)
-        return reply(self._stats_json(stats))
+        return reply(self._stats_json(stats) | ({"updates": _part_json(updates)} if updates else {}))
 
     def _stats_json(self, stats: QueueStats) -> dict[str, object]:
         return {
@@ -217,12 +221,13 @@ def _by_state(stats: QueueStats) -> Mapping[str, int]:
     }
 
 
+def _part_json(part: QueueStats) -> Mapping[str, object]:
+    return {"queue_depth": part.depth, "by_state": _by_state(part), "oldest_age": part.oldest_age}
+
+
 def _parts_json(stats: QueueStats) -> dict[str, object]:
     """Nothing more, unless there are two queues."""
-    parts = {
-        name: {"queue_depth": part.depth, "by_state": _by_state(part), "oldest_age": part.oldest_age}
-        for name, part in stats.parts.items()
-    }
+    parts = {name: _part_json(part) for name, part in stats.parts.items()}
     return {"backends": parts} if parts else {}
 
 

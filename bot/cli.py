@@ -207,38 +207,56 @@ def dead() -> None:
     """Look at messages that will not be sent, send them after all, or drop them."""
 
 
+_updates = click.option("--updates", is_flag=True, help="Of updates that no handler could handle, instead.")
+
+
+def _query(**parameters: object) -> str:
+    """The query of a path; of what is None or False, nothing."""
+    given = [f"{name}={_quoted(str(value))}" for name, value in parameters.items() if value]
+    return "?" + "&".join(given) if given else ""
+
+
+def _of(updates: bool) -> str | None:
+    return "updates" if updates else None
+
+
 @dead.command("list")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--before", metavar="NEXT", help="Older ones: what the page before this one ended with.")
+@_updates
 @_url
 @_as_json
-def list_dead(limit: int, before: str | None, url: str | None, as_json: bool) -> None:
+def list_dead(limit: int, before: str | None, updates: bool, url: str | None, as_json: bool) -> None:
     """List dead letters, the newest first."""
-    page = f"?limit={limit}" + ("" if before is None else f"&before={_quoted(before)}")
-    answer = _ask(url, f"/api/v1/dead{page}")
+    answer = _ask(url, f"/api/v1/dead{_query(limit=limit, before=before, of=_of(updates))}")
     if as_json:
         click.echo(json.dumps(answer))
         return
     for letter in answer["dead"]:
         click.echo(f"{letter['died_at']}  {letter['id']}  {letter['reason']}: {_plain(letter['error'])}")
     if answer["next"]:
-        click.echo(f"older ones: telequeue dead list --limit {limit} --before {answer['next']}")
+        of = " --updates" if updates else ""
+        click.echo(f"older ones: telequeue dead list{of} --limit {limit} --before {answer['next']}")
 
 
 @dead.command("show", context_settings={"ignore_unknown_options": True})
 @click.argument("id")
+@_updates
 @_url
 @_as_json
-def show_dead(id: str, url: str | None, as_json: bool) -> None:
-    """Show the dead letter ID: what was to be sent, and every attempt's error."""
-    answer = _ask(url, f"/api/v1/dead/{_quoted(id)}")
+def show_dead(id: str, updates: bool, url: str | None, as_json: bool) -> None:
+    """Show the dead letter ID: what was to be sent, or handled, and every attempt's error."""
+    answer = _ask(url, f"/api/v1/dead/{_quoted(id)}{_query(of=_of(updates))}")
     if as_json:
         click.echo(json.dumps(answer))
         return
     history = answer.pop("history")
     for name, value in answer.items():
         if value is not None:
-            click.echo(f"{name:<20} {_plain(value)}")
+            first, *traceback = str(value).split("\n") if name == "error" else [value]
+            click.echo(f"{name:<20} {_plain(first)}")
+            for line in traceback:
+                click.echo(f"{'':<20} {_plain(line)}")
     for line in history:
         click.echo(f"{line['at']}  {line['reason']}: {_plain(line['error'])}")
 
@@ -251,11 +269,14 @@ _everything = click.option("--all", "everything", is_flag=True, help="All that a
 @_ids
 @_everything
 @click.option("--head", is_flag=True, help="Before what waits for the same chat, instead of behind it.")
+@_updates
 @_url
 @_as_json
-def replay_dead(ids: tuple[str, ...], everything: bool, head: bool, url: str | None, as_json: bool) -> None:
-    """Send dead letters after all; they keep their ids."""
-    query = "?head=true" if head else ""
+def replay_dead(
+    ids: tuple[str, ...], everything: bool, head: bool, updates: bool, url: str | None, as_json: bool
+) -> None:
+    """Send dead letters after all, or have dead updates handled again; they keep their ids."""
+    query = _query(head="true" if head else None, of=_of(updates))
     # At the head of a lane the last to come is the first to go.
     paths = {id: f"/{_quoted(id)}/replay{query}" for id in (reversed(ids) if head else ids)}
     _with_dead(paths, f"/replay{query}", "POST", "replayed", everything=everything, url=url, as_json=as_json)
@@ -264,12 +285,14 @@ def replay_dead(ids: tuple[str, ...], everything: bool, head: bool, url: str | N
 @dead.command("drop", context_settings={"ignore_unknown_options": True})
 @_ids
 @_everything
+@_updates
 @_url
 @_as_json
-def drop_dead(ids: tuple[str, ...], everything: bool, url: str | None, as_json: bool) -> None:
+def drop_dead(ids: tuple[str, ...], everything: bool, updates: bool, url: str | None, as_json: bool) -> None:
     """Forget dead letters for good."""
-    paths = {id: f"/{_quoted(id)}" for id in ids}
-    _with_dead(paths, "", "DELETE", "dropped", everything=everything, url=url, as_json=as_json)
+    query = _query(of=_of(updates))
+    paths = {id: f"/{_quoted(id)}{query}" for id in ids}
+    _with_dead(paths, query, "DELETE", "dropped", everything=everything, url=url, as_json=as_json)
 
 
 def _with_dead(

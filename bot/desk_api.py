@@ -53,19 +53,23 @@ def _verb(action: Answer) -> Answer:
 class DeskApi:
     """own_bot: the bot of a chat that is paused without naming one.
     timeout: as in Api. What takes longer may have been done in part, and may be asked for again.
+    updates: of the queue of updates, if there is one: its dead letters are those of the same calls with `?of=updates`.
     """
 
-    def __init__(self, desk: Desk, access: Access, *, own_bot: str, timeout: float) -> None:
+    def __init__(
+        self, desk: Desk, access: Access, *, own_bot: str, timeout: float, updates: Desk | None = None
+    ) -> None:
         self._desk = desk
+        self._updates = updates
         self.access = access
         self.timeout = timeout
         self._own_bot = own_bot
 
     @_verb
     async def dead(self, request: Request) -> Response:
-        """GET /api/v1/dead?limit=&before=: newest first; `next` is the `before` of the page after this one."""
+        """GET /api/v1/dead?limit=&before=&of=: newest first; `next` is the `before` of the page after this one."""
         try:
-            page = await self._desk.dead_page(_limit(request), request.query_params.get("before"))
+            page = await self._of(request).dead_page(_limit(request), request.query_params.get("before"))
         except ValueError as error:
             raise Invalid(str(error), "before") from None
         return reply({"dead": [_summary(letter) for letter in page.letters], "next": page.next})
@@ -73,30 +77,30 @@ class DeskApi:
     @_verb
     async def dead_letter(self, request: Request) -> Response:
         """GET /api/v1/dead/{id}: one of them, with what stood in the list and every attempt's error."""
-        letter = await self._desk.dead_letter(request.path_params["id"])
+        letter = await self._of(request).dead_letter(request.path_params["id"])
         return _no_letter() if letter is None else reply(_whole(letter))
 
     @_verb
     async def replay(self, request: Request) -> Response:
         """POST /api/v1/dead/{id}/replay?head=: it is sent after all."""
-        done = await self._desk.redrive([request.path_params["id"]], head=_head(request))
+        done = await self._of(request).redrive([request.path_params["id"]], head=_head(request))
         return reply({"replayed": done}) if done else _no_letter()
 
     @_verb
     async def replay_all(self, request: Request) -> Response:
         """POST /api/v1/dead/replay?head=: all that are dead now."""
-        return reply({"replayed": await self._desk.redrive_all(head=_head(request))})
+        return reply({"replayed": await self._of(request).redrive_all(head=_head(request))})
 
     @_verb
     async def drop(self, request: Request) -> Response:
         """DELETE /api/v1/dead/{id}."""
-        done = await self._desk.drop([request.path_params["id"]])
+        done = await self._of(request).drop([request.path_params["id"]])
         return reply({"dropped": done}) if done else _no_letter()
 
     @_verb
-    async def drop_all(self, _request: Request) -> Response:
+    async def drop_all(self, request: Request) -> Response:
         """DELETE /api/v1/dead: all that are dead now."""
-        return reply({"dropped": await self._desk.drop_all()})
+        return reply({"dropped": await self._of(request).drop_all()})
 
     @_verb
     async def pause(self, request: Request) -> Response:
@@ -127,6 +131,17 @@ class DeskApi:
         if state is not MessageState.CANCELLED:
             return refuse(409, f"it is too late to cancel this message: it is {state.value}")
         return reply({"id": id, "status": state.value})
+
+    def _of(self, request: Request) -> Desk:
+        """Whose dead letters a call is about. Raises Invalid."""
+        of = request.query_params.get("of", "messages")
+        if of == "messages":
+            return self._desk
+        if of != "updates":
+            raise Invalid("of must be messages or updates", "of")
+        if self._updates is None:
+            raise Invalid("there are no dead updates: they are handled where they arrive", "of")
+        return self._updates
 
     async def _scope(self, request: Request, *allowed: str) -> tuple[str | None, str | None, str]:
         """Bot, chat and reason of a body. Raises BadBody and Invalid."""
@@ -172,7 +187,7 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
     return {
         "id": letter.id,
         "reason": letter.reason,
-        "error": mask(letter.error),
+        "error": mask(letter.error.partition("\n")[0]),
         "died_at": iso(letter.died_at),
         "bot": letter.bot,
         "chat_id": letter.chat,
@@ -184,7 +199,7 @@ def _whole(letter: DeadLetter) -> Mapping[str, Any]:
         {"at": iso(float(str(line["at"]))), "reason": line["reason"], "error": mask(str(line["error"]))}
         for line in letter.history
     ]
-    return {**_summary(letter), "element": mask(letter.element), "history": history}
+    return {**_summary(letter), "error": mask(letter.error), "element": mask(letter.element), "history": history}
 
 
 def _pause_json(pause: Pause) -> Mapping[str, Any]:

@@ -1,153 +1,155 @@
-"""The one way of an update to the handlers, whether it was posted to the webhook or polled.
+"""The one way of an update into the bot, whether it was posted to the webhook or polled.
 
-An update counts as handled when its handlers, those with `block=False` included, have ended and what they sent is in
-the queue. A handler that failed because the queue did not take its answer leaves the update unhandled: it comes again.
-A handler with a mistake of its own has had its chance: the traceback is logged, and the chat goes on, since trying it
-again would hold up the chat and fail again.
+With Redis it is taken into the inbox, which is safe at once; a worker of any process handles it (bot/runner.py). Within
+one process it is handled where it arrives (InlineIntake): then it counts as handled when its handlers, those with
+`block=False` included, have ended and what they sent is in the queue. A handler that failed because the queue did not
+take its answer leaves the update unhandled: it comes again. A handler with a mistake of its own has had its chance: the
+traceback is logged, and the chat goes on, since trying it again would hold up the chat and fail again.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from telegram import Update
 from telegram.ext import Application
 
+from bot.lanes import update_message
+from bot.run import Run, carry_out, current_run, is_of_the_queue
 from bot.stateful import StatefulApplication
-from bot.updates import HANDLING_LEASE, Standing, UpdateLog
-from queueing.errors import QueueFull, QueueUnavailable
+from bot.updates import UpdateLog
+from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
+from queueing.inbox import Inbox, Standing
 
 _logger = logging.getLogger(__name__)
-
-_EXTEND_EVERY = HANDLING_LEASE / 3
 
 AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 
 
 class Taken(StrEnum):
-    """What became of an update; values of the label `result`. BUSY and UNAVAILABLE: it is to be given again."""
+    """What became of an update; values of the label `result`. BUSY, FULL and UNAVAILABLE: it is to be given again."""
 
+    ACCEPTED = "accepted"
     HANDLED = "handled"
     FAILED = "failed"
     MALFORMED = "malformed"
     DUPLICATE = "duplicate"
     BUSY = "busy"
+    FULL = "full"
     UNAVAILABLE = "unavailable"
 
     @property
     def settled(self) -> bool:
         """Whether Telegram may forget the update."""
-        return self not in (Taken.BUSY, Taken.UNAVAILABLE)
-
-
-@dataclass(slots=True)
-class _Run:
-    """What happened while the handlers of one update ran."""
-
-    errors: list[Exception] = field(default_factory=list)
-    tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
-
-
-_current: ContextVar[_Run | None] = ContextVar("current_run", default=None)
+        return self not in (Taken.BUSY, Taken.FULL, Taken.UNAVAILABLE)
 
 
 class IntakeApplication(StatefulApplication):
-    """PTB's Application; it lets the intake know of the tasks that an update's handlers run in."""
+    """PTB's Application; a run knows of the tasks and of the errors of its handlers."""
 
     def create_task(
         self, coroutine: Any, update: object | None = None, *, name: str | None = None
     ) -> "asyncio.Task[Any]":
         """As PTB has it. A task that is given its update belongs to it: the update is not handled before it ends."""
         task = super().create_task(coroutine, update, name=name)
-        run = _current.get()
+        run = current_run()
         if run is not None and update is not None:
             run.tasks.append(task)
         return task
 
+    async def process_error(
+        self, update: object | None, error: Exception, job: Any = None, coroutine: Any = None
+    ) -> bool:
+        """As PTB has it; but error handlers do not hear of what is tried again, and what a run knows is logged there.
+        True: no further handlers of the update are run."""
+        run = current_run()
+        if run is None:
+            return await super().process_error(update, error, job, coroutine)
+        run.errors.append(error)
+        if run.quiet or is_of_the_queue(error):
+            return True
+        return bool(self.error_handlers) and await super().process_error(update, error, job, coroutine)
 
-class Intake:
+
+class Intake(Protocol):
+    async def take(self, update_id: int, fields: Mapping[str, Any]) -> Taken:
+        """Takes one update, unless that was done before. `fields`: the update's JSON. Raises nothing."""
+
+
+class QueuedIntake:
+    """Puts the updates of the bot `bot_id` into the inbox, each once."""
+
+    def __init__(self, inbox: Inbox, bot_id: str) -> None:
+        self._inbox = inbox
+        self._bot_id = bot_id
+
+    async def take(self, update_id: int, fields: Mapping[str, Any]) -> Taken:
+        try:
+            standing = await self._inbox.accept(update_message(self._bot_id, update_id, fields), update_id)
+        except MalformedMessage as error:
+            _logger.warning("update %d cannot be kept and is left out: %s", update_id, error)
+            return Taken.MALFORMED
+        except QueueFull as error:
+            _logger.debug("update %d has to wait: %s", update_id, error)
+            return Taken.FULL
+        except QueueUnavailable as error:
+            _logger.debug("update %d has to wait: %s", update_id, error)  # the outage itself is in the log
+            return Taken.UNAVAILABLE
+        return _STANDINGS[standing]
+
+
+_STANDINGS = {Standing.NEW: Taken.ACCEPTED, Standing.HANDLING: Taken.BUSY, Standing.DONE: Taken.DUPLICATE}
+
+
+class InlineIntake:
     """Gives updates to the application's handlers, each once."""
 
     def __init__(self, application: AnyApplication, updates: UpdateLog) -> None:
         self._application = application
         self._updates = updates
-        application.add_error_handler(_note_error)
 
     async def take(self, update_id: int, fields: Mapping[str, Any]) -> Taken:
-        """Handles one update, unless that was done or is being done. `fields`: the update's JSON. Raises nothing."""
         if not self._application.running:
             return Taken.UNAVAILABLE
+        standing = self._updates.begin(update_id)
+        if standing is not Standing.NEW:
+            return Taken.DUPLICATE if standing is Standing.DONE else Taken.BUSY
+        taken = Taken.UNAVAILABLE
         try:
-            standing = await self._updates.begin(update_id)
-            if standing is not Standing.NEW:
-                return Taken.DUPLICATE if standing is Standing.DONE else Taken.BUSY
             taken = await self._handle(update_id, fields)
-            await (self._updates.done(update_id) if taken.settled else self._updates.abandon(update_id))
-        except (QueueFull, QueueUnavailable) as error:
-            _logger.debug("update %d has to wait: %s", update_id, error)  # the outage itself is in the log
-            return Taken.UNAVAILABLE
+        finally:
+            self._updates.end(update_id, done=taken.settled)
         return taken
 
     async def _handle(self, update_id: int, fields: Mapping[str, Any]) -> Taken:
+        application = self._application
         try:
-            update = Update.de_json(dict(fields), self._application.bot)
+            update = Update.de_json(dict(fields), application.bot)
         except Exception:  # PTB's parsers raise whatever a field of an unexpected shape leads to
             _logger.exception("update %d cannot be read and is left out: %.2000s", update_id, fields)
             return Taken.MALFORMED
-        run = _Run()
-        handlers = asyncio.create_task(self._run_handlers(update, run), name=f"update-{update_id}")
+        run = Run(f"{application.bot.id}:update:{update_id}")
         try:
-            while not (await asyncio.wait({handlers}, timeout=_EXTEND_EVERY))[0]:
-                await self._keep(update_id)
+            await carry_out(run, lambda: process(application, update))
         finally:
-            handlers.cancel()
-        if handlers.cancelled():
-            run.errors.append(RuntimeError("a handler was cancelled"))
-        elif isinstance(error := handlers.exception(), Exception):
-            run.errors.append(error)
+            run.over = True
         return _verdict(update_id, run.errors)
 
-    async def _run_handlers(self, update: Update, run: _Run) -> None:
-        _current.set(run)
-        await self._application.process_update(update)
-        for task in run.tasks:  # grows while it is walked through: a task may create another
-            await asyncio.wait({task})
 
-    async def _keep(self, update_id: int) -> None:
-        try:
-            if not await self._updates.extend(update_id):
-                _logger.warning("update %d took too long to keep hold of; another process may handle it too", update_id)
-        except (QueueFull, QueueUnavailable) as error:
-            _logger.warning("update %d takes long, and its lease could not be renewed: %s", update_id, error)
-
-
-async def _note_error(_update: object, context: Any) -> None:
-    run = _current.get()
-    if run is not None:
-        run.errors.append(context.error)
-    else:
-        _logger.error("a task of the application failed", exc_info=context.error)
+async def process(application: AnyApplication, update: Update) -> None:
+    """Gives an update to the handlers, as PTB does with what it receives itself."""
+    if hasattr(application.bot, "insert_callback_data"):
+        application.bot.insert_callback_data(update)
+    await application.process_update(update)
 
 
 def _verdict(update_id: int, errors: list[Exception]) -> Taken:
-    mistakes = [error for error in errors if not _is_of_the_queue(error)]
+    mistakes = [error for error in errors if not is_of_the_queue(error)]
     for error in mistakes:
         _logger.error("a handler failed on update %d", update_id, exc_info=error)
     if len(mistakes) < len(errors):
         _logger.warning("update %d has to come again: the queue did not take what its handler sent", update_id)
         return Taken.UNAVAILABLE
     return Taken.FAILED if mistakes else Taken.HANDLED
-
-
-def _is_of_the_queue(error: BaseException) -> bool:
-    """Whether a handler failed for want of the queue: PTB may have wrapped the error into one of its own."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (QueueFull, QueueUnavailable)):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False

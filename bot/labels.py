@@ -33,6 +33,8 @@ REASONS = frozenset(
         "outage",
         # and: three processes that held it died
         "poison",
+        # a message that it had to come after was not sent
+        "parent_dead",
         # it may have arrived, and is held for a person
         "uncertain",
     }

@@ -1,8 +1,9 @@
 """Outbox: how anyone of ours queues a send. It composes the message, checks it, and tells who watches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bot.call import parse_call
+from bot.run import Run
 from queueing.contract import Front
 from queueing.errors import MalformedMessage
 from queueing.events import Enqueued, Observer
@@ -27,9 +28,17 @@ _MAX_ATTEMPTS = 1_000  # as queueing.message has it for elements that other prog
 
 
 class Outbox:
-    """Queues sends of the bot `bot_id`. `observe` hears of each."""
+    """Queues sends of the bot `bot_id`. `observe` hears of each. is_shared: whether a queue that all processes share
+    takes a message."""
 
-    def __init__(self, queue: Front, observe: Observer, bot_id: str) -> None:
+    def __init__(
+        self,
+        queue: Front,
+        observe: Observer,
+        bot_id: str,
+        is_shared: Callable[[Message], bool] = lambda _: True,
+    ) -> None:
+        self._is_shared = is_shared
         self._queue = queue
         self._observe = observe
         self._bot_id = bot_id
@@ -79,9 +88,34 @@ class Outbox:
     async def enqueue(self, messages: Sequence[Message]) -> list[str]:
         """Queues all of them, in this order, or none; returns their ids. Raises QueueFull and QueueUnavailable."""
         await self._queue.enqueue(messages)
+        self.tell(messages)
+        return [message.id for message in messages]
+
+    def tell(self, messages: Sequence[Message]) -> None:
+        """They were queued, by whoever says so."""
         for message in messages:
             self._observe(Enqueued(message))
-        return [message.id for message in messages]
+
+    async def flush(self, run: Run) -> None:
+        """Queues now what a run holds back until its commit: somebody waits for it. Raises QueueFull and
+        QueueUnavailable; then it is held back as before."""
+        async with run.sending:
+            taken = run.take_sends()
+            if not taken:
+                return
+            try:
+                await self.enqueue(taken)
+            except BaseException:
+                if run.sends is not None:
+                    run.sends[:0] = taken
+                raise
+
+    async def keep_shared(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Queues those that are for a queue within this process, which no commit reaches; returns the others."""
+        shared = [message for message in messages if self._is_shared(message)]
+        if len(shared) < len(messages):
+            await self.enqueue([message for message in messages if not self._is_shared(message)])
+        return shared
 
 
 def _check_max_attempts(value: object) -> int | None:

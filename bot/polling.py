@@ -1,9 +1,10 @@
 """How updates come to the bot: by long polling, or by a webhook that Telegram is told of. The leader's duty either way.
 
-Polling asks Telegram for updates and gives each to the same intake as the webhook does. Updates of one chat are handled
-in order, those of different chats at once; 100 at most are in hand, which is what one getUpdates brings. An update is
-confirmed, by asking for those after it, only when it and all before it are settled. So a slow one is given again and
-again meanwhile, together with whatever is new, and nothing is lost with this process.
+Polling asks Telegram for updates and gives each to the same intake as the webhook does: those of one chat in order,
+those of different chats at once; 100 at most are in hand, which is what one getUpdates brings. An update is confirmed,
+by asking for those after it, only when it and all before it are settled. With Redis they are as soon as they are in the
+inbox. Else they are when they are handled: a slow one is given again and again meanwhile, together with whatever is
+new, and nothing is lost with this process.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from telegram import Bot, Update
 from telegram.error import TelegramError
 
 from bot.intake import Intake
+from bot.lanes import NO_LANE, lanes_of
 from bot.patience import until_done
 from bot.transport import AiohttpRequest
 from bot.webhook import CountUpdate
@@ -119,7 +121,7 @@ class Poller:
         if self._newest is not None and update_id <= self._newest:
             return
         self._newest = update_id
-        chat = chat_of(fields)
+        chat = next(filter(None, lanes_of(fields)), NO_LANE)
         before = self._last_of_chat.get(chat)
         task = asyncio.create_task(self._settle(update_id, fields, before), name=f"polled-{update_id}")
         self._unsettled[update_id] = self._last_of_chat[chat] = task
@@ -162,17 +164,3 @@ class Poller:
                 await self._ask(0.0, limit=1)
         self._unsettled.clear()
         self._last_of_chat.clear()
-
-
-def chat_of(fields: Mapping[str, Any]) -> str:
-    """What an update belongs to: its chat, or else its user. Updates with the same answer are handled in order."""
-    contents = [value for name, value in fields.items() if name != "update_id" and isinstance(value, dict)]
-    for content in contents:
-        message = content.get("message")
-        for holder in (content, message if isinstance(message, dict) else {}):
-            if isinstance(chat := holder.get("chat"), dict):
-                return f"chat {chat.get('id')}"
-    for content in contents:
-        if isinstance(user := content.get("from") or content.get("user"), dict):
-            return f"user {user.get('id')}"
-    return f"update {fields['update_id']}"

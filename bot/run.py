@@ -4,14 +4,16 @@ Whoever is called by a handler finds the run in `current_run()`; code outside of
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
+from queueing.errors import QueueFull, QueueUnavailable
 from queueing.inbox import Write
 from queueing.message import Message
+from queueing.tasks import end
 
 NUMBER_BITS: Final = 52
 """Of the numbers that sends are known by: exact in a double, which is what Lua and JSON's readers have."""
@@ -19,17 +21,24 @@ NUMBER_BITS: Final = 52
 
 @dataclass(slots=True)
 class Run:
-    """origin: names the update for ever and everywhere, such as "8081:update:17"; the same when it is run again.
+    """origin: names the update for ever and everywhere, such as "8081:u17:1767225600.000"; the same when it is run again,
+    unless a person wants it so.
+    quiet:   it will be run again if it fails: error handlers are not called, and no further handlers.
     sends:   what is held back until the commit, in order; None: nothing is held back, sends are queued at once.
     updates: jobs that it made, for the inbox itself. writes: what else is to be stored with the commit.
+    sending: held by whoever queues its sends before the commit, so that they stay in order.
+    over:    it has ended. What its handlers left behind acts at once, and belongs to no update any more.
     """
 
     origin: str
+    quiet: bool = False
     sends: list[Message] | None = None
     updates: list[Message] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
+    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    over: bool = False
     _ordinal: int = 0
 
     def next_number(self) -> int:
@@ -50,5 +59,40 @@ CURRENT: Final[ContextVar[Run | None]] = ContextVar("current_run", default=None)
 
 
 def current_run() -> Run | None:
-    """The run that the caller is part of."""
-    return CURRENT.get()
+    """The run that the caller is part of, while it lasts."""
+    run = CURRENT.get()
+    return None if run is None or run.over else run
+
+
+async def carry_out(run: Run, handle: Callable[[], Awaitable[None]]) -> None:
+    """Runs the handlers, until they and the tasks that belong to the run have ended. What they raise is in
+    `run.errors`. Cancelled, it cancels them, and waits for their end."""
+    handlers = asyncio.create_task(_handle(run, handle), name=run.origin)
+    try:
+        await asyncio.wait({handlers})
+    finally:
+        if not handlers.done():
+            await end(handlers, *run.tasks)
+    if handlers.cancelled():
+        run.errors.append(RuntimeError("a handler was cancelled"))
+    elif isinstance(error := handlers.exception(), Exception):
+        run.errors.append(error)
+
+
+async def _handle(run: Run, handle: Callable[[], Awaitable[None]]) -> None:
+    CURRENT.set(run)
+    try:
+        await handle()
+    finally:
+        for task in run.tasks:  # grows while it is walked through: a task may create another
+            await asyncio.wait({task})
+
+
+def is_of_the_queue(error: BaseException) -> bool:
+    """Whether a handler failed for want of the queue: PTB may have wrapped the error into one of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (QueueFull, QueueUnavailable)):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

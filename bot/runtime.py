@@ -18,9 +18,10 @@ from bot.api import Api
 from bot.desk_api import DeskApi
 from bot.endings import Endings
 from bot.handlers import add_handlers
+from bot.handling import Handling
 from bot.idempotency import FirstBodies, MemoryFirstBodies, RedisFirstBodies
 from bot.identity import Identity, own_get_me, shared_get_me
-from bot.intake import AnyApplication, Intake, IntakeApplication
+from bot.intake import AnyApplication, InlineIntake, Intake, IntakeApplication, QueuedIntake
 from bot.labels import METHODS, REASONS
 from bot.leadership import Election, FileSeat, RedisSeat, Seat
 from bot.lock import Lock
@@ -28,14 +29,15 @@ from bot.outbox import Outbox
 from bot.polling import Poller, serve_webhook
 from bot.queued_bot import GetMeCache, QueuedBot
 from bot.queues import left_by_others, make_queues
+from bot.runner import AT_ONCE, Runner, Stateless, updates_for
 from bot.sender import Sender
 from bot.settings import Settings
 from bot.store import connect, leader_key
 from bot.transport import AiohttpRequest
-from bot.updates import MemoryUpdateLog, RedisUpdateLog, UpdateLog
+from bot.updates import UpdateLog
 from bot.webhook import Webhook
 from monitoring.health import Health
-from monitoring.journal import Journal
+from monitoring.journal import Journal, UpdateJournal
 from monitoring.metrics import Metrics
 from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
@@ -44,6 +46,7 @@ from queueing.errors import QueueError
 from queueing.events import Crashed, Enqueued, Event, Observer
 from queueing.handover import Handover
 from queueing.maintenance import Maintenance
+from queueing.redis_inbox import RedisInbox
 from queueing.retry import RetryPolicy
 from queueing.tasks import end
 from queueing.worker import Worker
@@ -82,14 +85,17 @@ class Runtime:
         self._front = self._queues.front
         self._request = AiohttpRequest(settings.send_timeout)
         self.metrics = Metrics([part.queue.backend for part in self._queues.parts], REASONS, METHODS)
-        self._journal = Journal()
+        self._journal, self._update_journal = Journal(), UpdateJournal()
         self._endings = Endings(self._front.status)
         self.snapshot = Snapshot(self._front)
         self._workers = self._make_workers()
-        outbox = Outbox(self._front, self._observe_enqueued, self._bot_id)
+        outbox = Outbox(
+            self._front, self._observe_enqueued, self._bot_id, lambda m: self._queues.backend_of(m) == "redis"
+        )
         get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
         self._application = self._make_application(outbox, get_me)
-        self._intake = Intake(self._application, self._make_update_log())
+        self._handling = None if self._redis is None else self._make_handling(outbox)
+        self._intake = self._make_intake()
         self._seat = self._make_seat()
         self._election = Election(self._seat, self._lead)
         may_ask = self._seat.held if self._redis is not None else lambda: True
@@ -100,10 +106,15 @@ class Runtime:
             self._intake, None if secret is None else secret.get_secret_value(), self.metrics.count_update
         )
         access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
+        inbox = self._handling.inbox if self._handling else None
+        self.updates = Snapshot(inbox) if inbox else None
         self.api = self._make_api(outbox, access)
-        self.desk_api = DeskApi(self._front, access, own_bot=self._bot_id, timeout=self._patience)
+        self.desk_api = DeskApi(self._front, access, own_bot=self._bot_id, timeout=self._patience, updates=inbox)
         self._server = ServerWatch(self._front, lambda: voice is None or voice.number >= 0 or voice.take())
-        self.health = Health(self.snapshot, self._workers, self._server, lambda: self._identity.problem)
+        self._at_work = [*self._workers]
+        self.health = Health(
+            self.snapshot, self._at_work, self._server, lambda: self._identity.problem, updates=self.updates
+        )
 
     def _make_workers(self) -> list[Worker]:
         """One for each queue. They share a sender, so that a token that one queue learns serves the other, too."""
@@ -142,8 +153,23 @@ class Runtime:
         add_handlers(application, self._front.stats)
         return application
 
-    def _make_update_log(self) -> UpdateLog:
-        return MemoryUpdateLog() if self._redis is None else RedisUpdateLog(self._redis, self._bot_id)
+    def _make_handling(self, outbox: Outbox) -> Handling:
+        settings = self._settings
+        inbox = RedisInbox(
+            settings.redis_dsn,
+            self._bot_id,
+            workers=AT_ONCE,
+            lease_seconds=settings.lease_seconds,
+            updates_max=settings.updates_max,
+            timeout=settings.redis_timeout,
+        )
+        kinds = {"update": updates_for(self._application)}
+        return Handling(inbox, Runner(inbox, outbox, Stateless(), kinds), self._observe_update)
+
+    def _make_intake(self) -> Intake:
+        if self._handling is not None:
+            return QueuedIntake(self._handling.inbox, self._bot_id)
+        return InlineIntake(self._application, UpdateLog())
 
     def _make_seat(self) -> Seat:
         if self._redis is not None:
@@ -162,6 +188,7 @@ class Runtime:
             workers=self._settings.queue_workers,
             timeout=self._patience,
             sync_wait=self._settings.sync_wait,
+            updates=self._handling.inbox if self._handling else None,
         )
 
     @property
@@ -185,6 +212,12 @@ class Runtime:
 
         return observe
 
+    def _observe_update(self, event: Event, /) -> None:
+        if isinstance(event, Crashed):
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.metrics.count_run(event)
+        self._update_journal(event)
+
     def _observe_enqueued(self, event: Event, /) -> None:
         assert isinstance(event, Enqueued)
         self.metrics.count(event, self._queues.backend_of(event.message))
@@ -199,6 +232,8 @@ class Runtime:
             )  # before it takes up what was left, which has no token with it
         for part in self._queues.parts:
             await self._begin(part.queue.start, part.queue.close)
+        if self._handling:
+            await self._begin(self._handling.start, self._handling.close)
         self._stack.push_async_callback(self._request.shutdown)
         self._stack.push_async_callback(self._application.shutdown)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
@@ -213,6 +248,8 @@ class Runtime:
         self._repeat(_WATCH_EVERY, self.health.watch)
         self._repeat(_WATCH_EVERY, self._server.look)
         self._stack.push_async_callback(self._stop_application)
+        if self._handling:
+            self._stack.push_async_callback(self._handling.stop)
         self._in_background(self._come_up(), "come-up")
         await self._begin(self._election.start, self._election.stop)
 
@@ -256,6 +293,9 @@ class Runtime:
         await self._register()
         await self._identity.learn()
         await self._application.start()
+        if self._handling:
+            await self._handling.begin()
+            self._at_work.append(self._handling.worker)
         self._known.set()
 
     async def _register(self) -> None:

@@ -278,6 +278,7 @@ class Settings(BaseSettings):
     send_timeout: Duration = 10.0
     uncertain_sends: Annotated[Uncertain, _one_of("resend", "hold")] = Uncertain.RESEND
     queue_max: Annotated[int, _whole(1, 10**9)] = 5_000_000
+    updates_max: Annotated[int, _whole(1, 10**9)] = 100_000
     message_ttl: Duration | None = None
     status_ttl: Duration = 24 * 3600.0
     sync_message_processing: Annotated[bool, _parse(_boolean)] = False

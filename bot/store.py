@@ -1,10 +1,8 @@
-"""What the processes of one bot share in Redis beside the queue: handled updates, the leader, who the bot is,
-and what clients of the HTTP API repeat.
+"""What the processes of one bot share in Redis beside the queues: the leader, who the bot is, and what clients of the
+HTTP API repeat.
 
 | key                   | type   | holds                                                      | TTL           |
 |-----------------------|--------|------------------------------------------------------------|---------------|
-| {Q}:update:BOT:ID     | string | a lock: some process is handling this update               | 15 s, renewed |
-| {Q}:updates:BOT:BLOCK | bitmap | a bit for each update of a block of 4,096 that was handled | 25 h          |
 | {Q}:leader:BOT        | string | a lock: the process that polls, or has set the webhook     | 3 s, renewed  |
 | {Q}:me:BOT            | string | getMe's answer (JSON)                                      | 24 h          |
 | {Q}:first:KEY         | string | fingerprint of what came first with an Idempotency-Key     | STATUS_TTL    |
@@ -20,14 +18,6 @@ from queueing import connection
 
 _QUEUE = "telegram_messages"
 _TAG = f"{{{_QUEUE}}}"
-
-
-def update_key(bot: str, update_id: int) -> str:
-    return f"{_TAG}:update:{bot}:{update_id}"
-
-
-def updates_key(bot: str, block: int) -> str:
-    return f"{_TAG}:updates:{bot}:{block}"
 
 
 def leader_key(bot: str) -> str:

@@ -111,7 +111,7 @@ def _report(report: Report) -> Response:
 
 async def _metrics(request: Request) -> Response:
     runtime = _runtime(request)
-    return Response(await runtime.metrics.page(runtime.snapshot), media_type=CONTENT_TYPE_LATEST)
+    return Response(await runtime.metrics.page(runtime.snapshot, runtime.updates), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

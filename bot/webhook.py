@@ -2,13 +2,16 @@
 
 | answer | when                                                                                                    |
 |--------|---------------------------------------------------------------------------------------------------------|
-| 200    | handled; or handled before; or of no use for ever: a handler's own mistake, a shape that PTB can't read. |
-|        | Telegram holds up the chat until it gets a 2xx, so an update that no repetition would help ends here    |
+| 200    | with Redis: taken into the inbox, or taken before and ended since. What fails after that is repeated by |
+|        | the inbox, and what cannot be read becomes a dead letter.                                               |
+|        | Within one process: handled; or handled before; or of no use for ever: a handler's own mistake, a shape |
+|        | that PTB can't read. Telegram holds up the chat until it gets a 2xx, so these end here                  |
 | 400    | no JSON object, or no update_id: that is not Telegram's, and nothing of a chat waits for it             |
 | 401    | the secret is wrong or missing. Without WEBHOOK_SECRET nothing is accepted                              |
 | 413    | more than 1 MiB                                                                                         |
-| 503    | another process is handling this very update; or the queue does not take what the handlers send; or the |
-|        | bot is not known yet. Telegram gives the update again                                                   |
+| 503    | this very update was taken and has not ended; or as many wait as UPDATES_MAX; or Redis does not answer. |
+|        | Within one process: the queue does not take what the handlers send, or the bot is not known yet. With   |
+|        | Retry-After: Telegram gives the update again                                                            |
 """
 
 import hmac
@@ -68,7 +71,9 @@ class Webhook:
 
 def _response(taken: Taken) -> Response:
     if taken is Taken.BUSY:
-        return refuse(503, "another process is handling this update", retry_after=_RETRY_AFTER)
+        return refuse(503, "this update is being handled", retry_after=_RETRY_AFTER)
+    if taken is Taken.FULL:
+        return refuse(503, "too many updates wait", retry_after=_RETRY_AFTER)
     if taken is Taken.UNAVAILABLE:
         return refuse(503, "the update cannot be handled now", retry_after=_RETRY_AFTER)
     return reply({"ok": True})

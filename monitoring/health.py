@@ -15,7 +15,7 @@ all processes out of rotation would lose updates and help nobody.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
@@ -31,18 +31,21 @@ _STANDSTILL = 10.0
 @dataclass(frozen=True, slots=True)
 class Report:
     """checks: what was looked at → "ok", or what is wrong with it in words. warnings: what is weaker than it could be;
-    None: nobody asked."""
+    None: nobody asked. backlog: of each queue, what is in it."""
 
     checks: Mapping[str, str]
     warnings: Sequence[str] | None = None
+    backlog: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
         return all(finding == OK for finding in self.checks.values())
 
     def as_json(self) -> dict[str, object]:
-        """{"status": "ok" | "failing", "checks": {name: "ok" | words}, "warnings"?: [words]}"""
+        """{"status": "ok" | "failing", "checks": {name: "ok" | words}, "backlog"?: {queue: int}, "warnings"?: [words]}"""
         report: dict[str, object] = {"status": OK if self.healthy else "failing", "checks": dict(self.checks)}
+        if self.backlog:
+            report["backlog"] = dict(self.backlog)
         return report if self.warnings is None else report | {"warnings": list(self.warnings)}
 
 
@@ -50,6 +53,7 @@ class Health:
     """Answers for one process.
 
     workers: of each of its queues. bot_problem: why it is not known who the bot is, in words; None when it is.
+    updates: of the queue of updates, if there is one.
     """
 
     def __init__(
@@ -58,7 +62,9 @@ class Health:
         workers: Sequence[Worker],
         server: ServerWatch,
         bot_problem: Callable[[], str | None],
+        updates: Snapshot | None = None,
     ) -> None:
+        self._updates = updates
         self._server = server
         self._snapshot = snapshot
         self._workers = workers
@@ -81,7 +87,12 @@ class Health:
     async def whole(self) -> Report:
         """Alive, ready, and what is to be put right some time."""
         checks = {**self.live().checks, **(await self.ready()).checks}
-        return Report(checks, warnings=self._server.warnings)
+        return Report(checks, warnings=self._server.warnings, backlog=await self._backlog())
+
+    async def _backlog(self) -> Mapping[str, int]:
+        asked = {"messages": self._snapshot, "updates": self._updates}
+        found = {name: await snapshot.read() for name, snapshot in asked.items() if snapshot}
+        return {name: stats.depth for name, stats in found.items() if stats}
 
     async def watch(self) -> QueueStats | None:
         """Looks at whether the queues move; to be called every few seconds, so that a standstill is noticed."""
@@ -91,6 +102,8 @@ class Health:
         else:
             for name, part in (stats.parts or {self._snapshot.backend: stats}).items():
                 self._moves.setdefault(name, _Moves()).look(part)
+            if self._updates and (updates := await self._updates.read()):
+                self._moves.setdefault("updates", _Moves()).look(updates)
         return stats
 
     def _queue_problem(self, stats: QueueStats | None) -> str | None:

@@ -7,6 +7,25 @@ from queueing.events import Available, Buried, ClockJumped, Event, Fenced, Reape
 _logger = logging.getLogger(__name__)
 
 
+class UpdateJournal:
+    """An Observer of the queue of updates. What a handler raised is in the log already, and the server's outage is the
+    other queue's to tell."""
+
+    def __call__(self, event: Event, /) -> None:
+        match event:
+            case Buried(message, reason, error) if message is not None:
+                first = error.partition("\n")[0]
+                _logger.warning("update %s is now a dead letter: %s (%s)", message.id, first, reason)
+            case Buried(None, reason, error):
+                _logger.warning("an element of the updates' list is now a dead letter: %s (%s)", error, reason)
+            case Reaped(incarnation, recovered) if recovered:
+                _logger.warning("process %s is presumed dead; %d of its updates go to others", incarnation, recovered)
+            case Trimmed(dropped):
+                _logger.warning("%d dead updates are dropped: there were too many, or they were too old", dropped)
+            case Fenced(message):
+                _logger.warning("update %s was settled too late: another process has taken it over", message.id)
+
+
 class Journal:
     """An Observer that logs. An outage of the queue's server is two lines, its beginning and its end."""
 

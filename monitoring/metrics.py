@@ -24,6 +24,7 @@ from queueing.events import Acked, Buried, Claimed, Enqueued, Event, Limited, Re
 from queueing.message import Message, Priority
 
 WEBHOOK_RESULTS = (
+    "accepted",
     "handled",
     "duplicate",
     "busy",
@@ -31,9 +32,13 @@ WEBHOOK_RESULTS = (
     "unauthorized",
     "malformed",
     "too_large",
+    "full",
     "unavailable",
 )
 """What can become of an update: the values of `webhook_updates_total{result}`, polled updates included."""
+
+RUN_RESULTS = ("done", "retried", "dead")
+"""What can come of handling an update, a job or a failed send: the values of `updates_handled_total{result}`."""
 
 LIMIT_SCOPES = ("chat", "group", "bot", "flood")
 """What can make a message wait: the values of `rate_limited_total{scope}`. `flood`: a 429."""
@@ -69,6 +74,8 @@ class Metrics:
         self._pickup = self._histogram("pickup_seconds", "From acceptance to a worker's hands.", _WAITS)
         self._send = self._histogram("send_seconds", "One attempt that was confirmed.", _CALLS, ("method",))
         self._update = self._histogram("webhook_seconds", "One update, from its first byte to the answer.", _CALLS)
+        self._handled = self._counter("updates_handled", "Runs of handlers, by what came of them.", ("result",))
+        self._handling = self._histogram("update_seconds", "An update, from acceptance to its end.", _WAITS)
         self._workers = self._gauge("workers", "Worker coroutines.")
         self._busy = self._gauge("workers_busy", "Worker coroutines with a message in hand.")
         self._processes = self._gauge("processes", "Processes.")
@@ -98,6 +105,8 @@ class Metrics:
             self._limited.labels(scope)
         for result in WEBHOOK_RESULTS:
             self._updates.labels(result)
+        for result in RUN_RESULTS:
+            self._handled.labels(result)
 
     def count(self, event: Event, backend: str) -> None:
         """It happened in this one of the queues."""
@@ -136,6 +145,17 @@ class Metrics:
     def _reason(self, reason: str) -> str:
         return reason if reason in self._reasons else OTHER
 
+    def count_run(self, event: Event, /) -> None:
+        """It happened in the queue of updates."""
+        match event:
+            case Acked(_, _, since_accepted):
+                self._handled.labels("done").inc()
+                self._handling.observe(since_accepted)
+            case Released(_, reason) if reason is not None:
+                self._handled.labels("retried").inc()
+            case Buried():
+                self._handled.labels("dead").inc()
+
     def count_update(self, result: str, seconds: float) -> None:
         """An update, or what was posted in its place, was answered. `result`: one of WEBHOOK_RESULTS."""
         self._updates.labels(result).inc()
@@ -147,11 +167,14 @@ class Metrics:
         self._workers.set(workers)
         self._busy.set(busy)
 
-    async def page(self, snapshot: Snapshot) -> bytes:
-        """The text for one scrape: what the processes counted, and what the queue says of itself."""
+    async def page(self, snapshot: Snapshot, updates: Snapshot | None = None) -> bytes:
+        """The text for one scrape: what the processes counted, and what the queues say of themselves. updates: of the
+        queue of updates, if there is one."""
         stats = await snapshot.read()
         shown = CollectorRegistry()
         shown.register(QueueGauges(snapshot.backend, stats))
+        if updates and (waiting := await updates.read()):
+            shown.register(UpdateGauges(waiting))
         shown.register(_all_processes() if _several_processes() else _Forwarded(self.registry))
         return await asyncio.to_thread(generate_latest, shown)
 
@@ -172,6 +195,22 @@ class _Forwarded(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._registry.collect()
+
+
+class UpdateGauges(Collector):
+    """What the queue of updates says of itself."""
+
+    def __init__(self, stats: QueueStats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        stats = self._stats
+        updates = GaugeMetricFamily("telequeue_updates", "Updates, and jobs, by state.", labels=["state"])
+        for state in ("ready", "waiting", "scheduled", "inflight", "dead"):
+            updates.add_metric([state], getattr(stats, state))
+        yield updates
+        age = stats.oldest_age or 0.0
+        yield GaugeMetricFamily("telequeue_oldest_update_age_seconds", "Age of the oldest update waiting.", age)
 
 
 class QueueGauges(Collector):

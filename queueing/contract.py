@@ -161,8 +161,9 @@ class Waiting:
     """What a message waits for.
 
     reason: `paused` (by a person), the class of the failure that paused its chat or bot (`flood`, `unauthorized`),
-            `outage`, `retry`, `chat_limit`, `bot_limit`, `schedule`, `door` (no process has looked at it yet), `ahead`
-            (only those before it), `turn` (only for its turn and a free worker).
+            `outage`, `retry`, `parent` (another message has to end before), `chat_limit`, `bot_limit`, `schedule`,
+            `door` (no process has looked at it yet), `ahead` (only those before it), `turn` (only for its turn and a
+            free worker).
     until:  Unix seconds, as far as it can be foreseen; None: it cannot.
     ahead:  messages that go before it: of its chat or, at the door, of all. Exact to 1,000.
     more:   there are more than those.
@@ -203,6 +204,10 @@ DEAD_MOST = 10_000
 
 DEAD_DAYS = 30
 """Days for which a dead letter is kept."""
+
+
+GROUP_DAYS = 30
+"""Days for which a group's counts are kept after the last of them changed."""
 
 
 class Desk(Protocol):

@@ -1,7 +1,9 @@
 """Every Redis key, and the data model.
 
 All names carry the hash tag of the front door, so that a cluster keeps them in one slot. Lua has the same names in
-lua/keys.lua. With the default name `telegram_messages`, written Q below:
+lua/keys.lua. A name that has a tag itself, as `{telegram_messages}:updates`, stands for itself: then its keys are
+`{telegram_messages}:updates:handoff` and so on, in the slot of that tag. With the default name `telegram_messages`,
+written Q below:
 
 | key                  | type   | holds                                                                  | TTL       |
 |----------------------|--------|------------------------------------------------------------------------|-----------|
@@ -35,6 +37,12 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:processes        | zset   | incarnations, by the time at which they are presumed dead              | no        |
 | {Q}:idle             | set    | incarnations that wait for work                                        | no        |
 | {Q}:tries            | hash   | "P BOT:CHAT" → what was tried with the head so far                     | no        |
+| {Q}:open             | hash   | id → what is known of a message that others may wait for, until it     | no        |
+|                      |        | ends: see lua/open.lua                                                 |           |
+| {Q}:ended:ID         | string | "=" and the result of a provisional message, or "!" and its state      | yes: 30 d |
+| {Q}:tails            | hash   | lane → the open message that came last to hold it, see lua/parents.lua | no        |
+| {Q}:group:NAME       | hash   | sent, cancelled, expired, dead:REASON: how many of a group ended so;   | yes: 30 d |
+|                      |        | #cancelled: none of it is to be sent any more                          |           |
 | {Q}:dead             | hash   | id → dead letter (JSON)                                                | no        |
 | {Q}:dead:index       | zset   | ids of dead letters, by the time of death                              | no        |
 | {Q}:tokens           | hash   | bot → token that is configured or worked                               | no        |
@@ -47,6 +55,12 @@ lua/keys.lua. With the default name `telegram_messages`, written Q below:
 | {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |
 | {Q}:op:ID            | string | a verb (enqueue, redrive, drop, trim, pause, resume) that was done     | yes: 60 s |
 
+The channel {Q}:ends has the ids of awaited messages that ended.
+
+The updates of a bot are a queue of the same kind, with the name `{Q}:updates:BOT` and all of these keys below it. It has
+one more: `{Q}:updates:BOT:numbers:BOT:BLOCK`, a bitmap of 25 h: a bit for each update_id of a block of 4,096 that was
+taken. What its commits write beside it is below `{Q}` (queueing/inbox.py, Write).
+
 All times are milliseconds of the server's clock; those that end something are in queue time, which its jumps do not
 move (lua/clock.lua). Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the
 process: `leave` and `reap` delete it. A lane with entries is in exactly one of `due`, a `held` hash, and the `ready`
@@ -54,6 +68,7 @@ sets of its head's account; but while it is in `merging`, not in `due` or `ready
 none. An account has a budget of its own: a bot, or "BOT$" for what it pays for; `ready`, `log` and `pace` go by it.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -64,7 +79,8 @@ class Keys:
     front: str
 
     def _named(self, name: str) -> str:
-        return f"{{{self.front}}}:{name}"
+        tagged = re.search("{[^}]", self.front)
+        return f"{self.front}:{name}" if tagged else f"{{{self.front}}}:{name}"
 
     @property
     def handoff(self) -> str:
@@ -93,6 +109,13 @@ class Keys:
     @property
     def paused(self) -> str:
         return self._named("paused")
+
+    @property
+    def ends(self) -> str:
+        return self._named("ends")
+
+    def group(self, name: str) -> str:
+        return self._named(f"group:{name}")
 
     def dedup(self, bot: str, key: str) -> str:
         return self._named(f"dedup:{bot}:{key}")

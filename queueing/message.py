@@ -31,6 +31,7 @@ _FIELDS = frozenset(
         "accepted",
         "after",
         "also",
+        "open",
         "provisional",
         "awaited",
         "group",

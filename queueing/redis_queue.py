@@ -7,7 +7,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -18,6 +19,7 @@ from queueing import server_check
 from queueing.address import Address
 from queueing.connection import connect
 from queueing.contract import (
+    GROUP_DAYS,
     Claim,
     DeadLetter,
     Finding,
@@ -33,6 +35,7 @@ from queueing.keys import Keys
 from queueing.limits import MARGIN, WRITE_WITHIN, RateLimits
 from queueing.message import Message, MessageState, Priority, Uncertain, decode, encode
 from queueing.redis_desk import RedisDesk, text_of
+from queueing.redis_ends import Ends
 from queueing.retry import Ack, Bury, Hold, Move, Release, Scope
 from queueing.scripts import Script, mapped_errors
 from queueing.tasks import end
@@ -101,6 +104,7 @@ class RedisQueue(RedisDesk):
         self._woken = asyncio.Event()
         self._listen = asyncio.Event()
         self._doorbell: asyncio.Task[None] | None = None
+        self._ends = Ends(self._connect, self._keys.ends)
 
     async def start(self) -> None:
         # A claim is repeated by its caller, who knows that it is the same one: no second try behind its back.
@@ -109,6 +113,7 @@ class RedisQueue(RedisDesk):
         self._patient = self._connect(Retry(ExponentialBackoff(cap=0.5, base=0.05), 3))
         self._bell = self._connect(Retry(NoBackoff(), 0), _BELL_TIMEOUT + self._timeout)
         self._doorbell = asyncio.create_task(self._hear_the_bell(), name="doorbell")
+        self._ends.start()
 
     def _connect(self, retry: Retry, answer_timeout: float | None = None) -> "Redis":
         return connect(
@@ -123,10 +128,7 @@ class RedisQueue(RedisDesk):
     async def enqueue(self, messages: Sequence[Message]) -> None:
         args: list[str | bytes | int] = [secrets.token_hex(12), self._queue_max]
         for message in messages:
-            # What is for later must not stand behind a backlog of bulk until then.
-            door = "b" if message.priority is Priority.BULK and message.send_at is None else "n"
-            args += [encode(message), message.id, "1" if message.track else "", message.bot, message.chat, door]
-            args += [_ms(message.send_at or 0), message.dedup_key or ""]
+            args += door_args(message)
         await self._enqueue.run(self._patient, self._keys.front, args)
 
     async def register(self, bot: str, credential: str) -> None:
@@ -202,6 +204,7 @@ class RedisQueue(RedisDesk):
     def _lease(self, grant: Sequence[Any], asked: float) -> Lease | None:
         """The lease in a grant; None, and the next call buries it, if its element is no message after all."""
         lane, token, entry = grant[0].decode(), grant[1].decode(), grant[4]
+        results = [text.decode() for text in grant[5]] if len(grant) > 5 else []
         header, _, element = entry.partition(b"\n")
         name, _, accepted = header.decode().split(" ")[:3]
         bot, _, chat = lane.partition(":")
@@ -210,6 +213,8 @@ class RedisQueue(RedisDesk):
         except MalformedMessage as error:
             self._unreadable.append((lane, token, str(error)))
             return None
+        if results:
+            message = replace(message, results=dict(zip(results[::2], results[1::2], strict=True)))
         # A single chat's limit may be set for another of its names, which only the server knows.
         limited = bool(self._limits.chats) or self._limits.limits(chat, paid=message.paid)
         write_by = asked + WRITE_WITHIN if limited else None
@@ -269,7 +274,24 @@ class RedisQueue(RedisDesk):
             attempts=int(text.get("attempts", 0)),
             result=text.get("result") or None,
             error=text.get("error"),
+            reason=text.get("reason"),
         )
+
+    def hear_ends(self, told: Callable[[str], None]) -> None:
+        self._ends.hear(told)
+
+    async def group(self, name: str) -> Mapping[str, int]:
+        with mapped_errors():
+            fields = await self._patient.hgetall(self._keys.group(name))
+        counts = {text_of(field): int(count) for field, count in fields.items()}
+        return {field: count for field, count in counts.items() if not field.startswith("#")}
+
+    async def cancel_group(self, name: str) -> None:
+        with mapped_errors():
+            async with self._patient.pipeline(transaction=True) as pipeline:
+                pipeline.hset(self._keys.group(name), "#cancelled", 1)
+                pipeline.expire(self._keys.group(name), GROUP_DAYS * 86_400)
+                await pipeline.execute()
 
     async def stats(self) -> QueueStats:
         reply = await self._stats.run(self._patient, self._keys.front, [_STATS_SAMPLE])
@@ -309,6 +331,7 @@ class RedisQueue(RedisDesk):
 
     async def close(self) -> None:
         await end(self._doorbell)
+        await self._ends.close()
         # If the server is away, its leases end by themselves.
         with contextlib.suppress(QueueUnavailable):
             await self._leave.run(self._redis, self._keys.front, [self.incarnation, self._limits_arg])
@@ -325,6 +348,23 @@ _ARGUMENTS = 5
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def door_args(message: Message) -> list[str | bytes | int]:
+    """See lua/door.lua."""
+    # What is for later must not stand behind a backlog of bulk until then.
+    door = "b" if message.priority is Priority.BULK and message.send_at is None else "n"
+    marks = ("t" if message.track or message.awaited else "") + (
+        "v" if message.provisional else "o" if message.also else ""
+    )
+    args = [encode(message), message.id, marks, message.bot, message.chat, door]
+    return [*args, _ms(message.send_at or 0), message.dedup_key or ""]
+
+
+def _lines(text: str) -> str:
+    """An error may have more lines, for whoever looks at the dead letter; the first says it all."""
+    first, *more = text.split("\n")
+    return "\n".join([_one_line(first), *(line.rstrip().encode(errors="replace").decode() for line in more)])
 
 
 def _one_line(text: str | None) -> str:
@@ -348,7 +388,7 @@ def _settlement_args(settlement: Settlement) -> list[str]:
         case Release(delay, reason, error, counts, _, scope):
             rest = ["release", str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
         case Bury(reason, error, _, scope):
-            rest = ["bury", reason, _one_line(error), scope]
+            rest = ["bury", reason, _lines(error), scope]
         case Hold(error, scope):
             rest = ["hold", _one_line(error), scope]
         case Move(chat, error):

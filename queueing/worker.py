@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from queueing.contract import Claim, Lease, Queue, Settlement
@@ -41,7 +43,14 @@ _DRAIN_PAUSE = 0.01
 """Seconds between two calls that only drain the front door, all coroutines being busy: 100 elements a call make 10,000
 a second a process, and leave the server time for those that send."""
 
+_failures: ContextVar[int] = ContextVar("failures_so_far", default=0)
+
 _logger = logging.getLogger(__name__)
+
+
+def failures_so_far() -> int:
+    """How often the message failed before that is being delivered: for a Deliver, which is not told."""
+    return _failures.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +120,21 @@ class Worker:
         for task in (self._puller, *self._coroutines):
             task.add_done_callback(self._note_end)
 
-    async def stop(self, grace: float = 5.0) -> None:
+    async def stop(self, grace: float = 5.0, patience: float = math.inf) -> None:
         """Takes no more messages, lets those in hand end (each within the send timeout), and settles them.
 
         grace: seconds for which a server that is away is waited for, if there are settlements to reach it.
+        patience: seconds for which those in hand are waited for; then they are cancelled, and others may have them.
         """
         self._stopping = True
         self._queue.notify()
+        ends = time.monotonic() + patience
         while self._puller and not self._puller.done() and self._waits_for_the_last(grace):
             await asyncio.wait([self._puller], timeout=0.1)
-        await end(self._puller, *self._coroutines)
+            if time.monotonic() > ends:
+                break
+        await end(*self._coroutines)
+        await end(self._puller)
 
     def _waits_for_the_last(self, grace: float) -> bool:
         if self._held or self.available:
@@ -228,6 +242,7 @@ class Worker:
         return _Done(Settlement(lease, decision, lag), time.monotonic() - started)
 
     async def _outcome(self, lease: Lease) -> Outcome:
+        _failures.set(lease.attempts)
         try:
             return await self._deliver(lease.message, lambda: self._may_write(lease))
         except Exception as error:  # whatever one message does, the next is served

@@ -4,7 +4,7 @@
 --
 -- KEYS  1 front door
 -- ARGV  1 bot   2 chat   3 other: the name that stays   4 limits, see limits.lua
--- include: keys, aliases, limits, lane, presence, names, merge, bell
+-- include: keys, aliases, limits, open, parents, lane, presence, names, merge, bell
 
 local bot, chat, other = ARGV[1], ARGV[2], ARGV[3]
 read_limits(ARGV[4])

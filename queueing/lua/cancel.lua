@@ -5,7 +5,7 @@
 -- KEYS  1 front door
 -- ARGV  1 id
 -- Returns its state now: cancelled, also a second time, or the one that is in the way; nil if the id is unknown
--- include: keys, aliases, status, bell, lane, holder
+-- include: keys, aliases, status, bell, open, parents, lane, holder
 
 local id = ARGV[1]
 local state, bot, chat = unpack(redis.call('HMGET', status_key(id), 'status', 'bot', 'chat'))

@@ -1,9 +1,7 @@
 -- dedup: of messages of a bot with the same key, the first of 24 hours is taken.
-local DEDUP_SECONDS = 24 * 3600
-
 -- → whether the message is the first
 local function claim_dedup_key(bot, key, id)
-  if redis.call('SET', dedup_key(bot, key), id, 'NX', 'EX', DEDUP_SECONDS) then return true end
+  if redis.call('SET', dedup_key(bot, key), id, 'NX', 'EX', 24 * 3600) then return true end
   count('deduplicated', 1)
   return false
 end

@@ -15,11 +15,15 @@ do -- a script has room for 200 local names
     return m.dedup_key and not m.accepted and not claim_dedup_key(m.bot, m.dedup_key, m.id)
   end
 
+  -- An id that others may be after is taken once. Our own producers were asked before.
+  local function is_known(m) return m.provisional and not m.accepted and open.knows(m.id) end
+
   -- → nil, or what is wrong with the element. from: the door that it came to.
   local function put_into_lane(element, default_bot, from)
     local m, wrong = read(element, default_bot)
     if not m then return wrong end
-    if is_second(m) then return end
+    if is_known(m) or is_second(m) then return end
+    if m.opens and not m.accepted then open.add(m.id) end
     if m.tracked and redis.call('EXISTS', status_key(m.id)) == 0 then
       open_status(m.id, m.send_at, 'created_at', wall, 'bot', m.bot, 'chat', m.chat)
     end
@@ -32,8 +36,17 @@ do -- a script has room for 200 local names
       redis.call('ZADD', DOORS, 'NX', now, m.bot)
       count('doors', 1)
     else
-      push(canonical(m.bot .. ':' .. m.chat), m.priority, entry_of(m, math.max(m.accepted or wall, m.send_at)))
+      local lane = canonical(m.bot .. ':' .. m.chat)
+      push(lane, m.priority, entry_of(m, math.max(m.accepted or wall, m.send_at), lane))
     end
+  end
+
+  -- Those that wait for one that cannot be read would wait for ever.
+  local function close_unread(element)
+    local ok, fields = pcall(cjson.decode, element)
+    if not ok or type(fields) ~= 'table' or type(fields.id) ~= 'string' or fields.provisional ~= true then return end
+    local message = { id = fields.id, open = true, provisional = true, awaited = fields.awaited == true }
+    if redis.call('HEXISTS', OPEN, fields.id) == 1 then parents.note_end(message, 'dead') end
   end
 
   local function put_all(elements, default_bot, from, errors)
@@ -42,6 +55,7 @@ do -- a script has room for 200 local names
         local wrong = put_into_lane(string.match(element, '^%s*(.*)$'), default_bot, from)
         if wrong then
           bury_unread(element, wrong)
+          close_unread(element)
           errors[#errors + 1] = 'malformed'
           errors[#errors + 1] = wrong
         end

@@ -62,10 +62,26 @@ do -- a script has room for 200 local names
     return nil, 'chat_id must be a whole number or an @name'
   end
 
+  local function is_id(value)
+    return type(value) == 'string' and #value <= 128 and string.match(value, '^[%w_.:@+-]+$') ~= nil
+  end
+
+  local AFTER_MOST = 100
+
+  -- → the ids of `after`, with commas between them, nil if there are none; or nil and what is wrong
+  local function after_of(fields)
+    local ids = given(fields.after)
+    if ids == nil then return nil end
+    local is_list = type(ids) == 'table' and #ids >= 1 and #ids <= AFTER_MOST
+    for _, id in ipairs(is_list and ids or {}) do is_list = is_list and is_id(id) end
+    if is_list then return table.concat(ids, ',') end
+    return nil, 'after must be 1 to 100 ids of messages'
+  end
+
   local function id_of(fields)
     local id = given(fields.id)
     if not id then return 'q-' .. redis.call('HINCRBY', TOTALS, 'ids', 1) end
-    if type(id) == 'string' and #id <= 128 and string.match(id, '^[%w_.:@+-]+$') then return id end
+    if is_id(id) then return id end
     return nil, 'id must be 1 to 128 letters, digits or any of _ . : @ + -'
   end
 
@@ -83,6 +99,12 @@ do -- a script has room for 200 local names
       return 'send_at must be Unix seconds, at most 366 days ahead'
     end
     if key and not text_up_to(key, 256) then return 'dedup_key must be a string of 1 to 256 bytes' end
+    for _, name in ipairs({ 'also', 'group' }) do
+      local value = given(fields[name])
+      if value and not (text_up_to(value, 128) and string.match(value, '^[%w_.@+-]+$')) then
+        return name .. ' must be 1 to 128 letters, digits or any of _ . @ + -'
+      end
+    end
   end
 
   -- The token is kept once, by bot; in the element the bot's number stands for it.
@@ -94,15 +116,22 @@ do -- a script has room for 200 local names
 
   -- What an entry says before its element, see lane.lua. Paid: the rule of Message.paid.
   local function flags_of(fields)
-    local flags = fields.track == true and 't' or ''
+    local flags = (fields.track == true or fields.awaited == true) and 't' or ''
     if fields.uncertain == 'hold' then flags = flags .. 'h' end
     if fields.uncertain == 'resend' then flags = flags .. 'r' end
     if type(fields.kwargs) == 'table' and fields.kwargs.allow_paid_broadcast == true then flags = flags .. 'p' end
+    if fields.provisional == true then
+      flags = flags .. 'v'
+    elseif fields.open == true or given(fields.also) then
+      flags = flags .. 'o'
+    end
+    if fields.awaited == true then flags = flags .. 'w' end
     return flags == '' and '-' or flags
   end
 
-  -- What an element asks for: { bot, chat, id, priority, tracked, flags, ttl, send_at (both ms), dedup_key, accepted (ms,
-  -- if it was looked at before), element without token }; or nil and what is wrong.
+  -- What an element asks for: { bot, chat, id, priority, tracked, flags, ttl, send_at (both ms), dedup_key, after, also,
+  -- group, provisional, opens: whether others may wait for it, holds: whether for its lanes, accepted (ms, if it was
+  -- looked at before), element without token }; or nil and what is wrong.
   function read(element, default_bot)
     local ok, fields = pcall(cjson.decode, element)
     if not ok or type(fields) ~= 'table' or not string.match(element, '^{') then return nil, 'not a JSON object' end
@@ -113,12 +142,18 @@ do -- a script has room for 200 local names
     if not chat then return nil, wrong end
     wrong = wrong_of(fields)
     if wrong then return nil, wrong end
+    local after
+    after, wrong = after_of(fields)
+    if wrong then return nil, wrong end
     id, wrong = id_of(fields)
     if not id then return nil, wrong end
+    local provisional, holds = fields.provisional == true, fields.open == true or given(fields.also) ~= nil
     return {
+      after = after, also = given(fields.also), group = given(fields.group),
+      provisional = provisional, opens = provisional or holds, holds = holds,
       bot = bot, chat = chat, id = id, id_is_new = not given(fields.id),
       priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n',
-      tracked = fields.track == true,
+      tracked = fields.track == true or fields.awaited == true,
       ttl = given(fields.ttl) and fields.ttl * 1000 or default_ttl,
       send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
       dedup_key = given(fields.dedup_key), flags = flags_of(fields),
@@ -135,8 +170,21 @@ do -- a script has room for 200 local names
     return string.match(m.element, '^(.*)}') .. marks .. '}'
   end
 
-  function entry_of(m, accepted)
+  -- What is new to the lane that it comes into, and to those that wait for it.
+  local function linked(m, lane)
+    local words = m.group and ' group=' .. m.group or ''
+    if m.after then words = words .. ' after=' .. m.after end
+    if m.holds then words = words .. parents.line_up(m, lane) end
+    if m.opens then open.note_place(m.id, m.priority, lane) end
+    local waits = m.after or string.find(words, ' behind=', 1, true)
+    return waits and string.gsub(m.flags, '^-?', 'a', 1) or m.flags, words
+  end
+
+  -- accepted: ms; lane: that it comes into now.
+  function entry_of(m, accepted, lane)
     local expires = m.ttl and string.format(' %.0f', accepted + m.ttl) or ''
-    return string.format('%s %s %.0f%s\n', m.id, m.flags, accepted, expires) .. m.element
+    local flags, words = m.flags, ''
+    if m.opens or m.after or m.group then flags, words = linked(m, lane) end
+    return string.format('%s %s %.0f%s%s\n', m.id, flags, accepted, expires, words) .. m.element
   end
 end

@@ -25,12 +25,15 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     end
   end
 
-  -- → the head as a grant has it, { lane, token, attempts, takeovers, entry }; nil if there is none
+  -- → the head as a grant has it, { lane, token, attempts, takeovers, entry, results of its parents if it has any }, the
+  -- message, the id of what it waits for, and what is wrong with its parents; nil if there is none
   function granted(lane, priority, token)
     local entry = redis.call('LINDEX', list_key(priority, lane), 0)
     if not entry then return nil end
+    local message, waits_for, wrong, results = parse(entry), nil, nil, nil
+    if message.may_wait then waits_for, wrong, results = parents.of(message) end
     local attempts, takeovers = tries(priority, lane)
-    return { lane, token, attempts, takeovers, entry }
+    return { lane, token, attempts, takeovers, entry, results }, message, waits_for, wrong
   end
 
   local function block(account, free_at)
@@ -117,24 +120,30 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   local POISON = 3  -- times that the process that held it was presumed dead
   local SUSPECT = 2 -- times after which a message runs alone in its process: then it is known whose fault the next is
 
-  -- Why a head is not to be sent any more: cancelled, expired, poison; nil if it is.
-  local function ended(message, takeovers)
-    if message.tracked and redis.call('HGET', status_key(message.id), 'status') == 'cancelled' then return 'cancelled' end
-    if message.expires and message.expires <= wall then return 'expired' end
-    return takeovers >= POISON and 'poison'
+  local POISONED = string.format('%d processes that held it were not heard any more', POISON)
+
+  -- Why a head is not to be sent any more, and of those that die of it the error; nil if it is. wrong: see granted.
+  local function ended(message, takeovers, wrong)
+    local why = over(message)
+    if why then return why end
+    if takeovers >= POISON then return 'poison', POISONED end
+    if wrong then return 'parent_dead', wrong end
   end
 
-  local function clear_head(lane, priority, message, why, status_ttl, buried)
-    if why == 'poison' then
-      local error = string.format('%d processes that held it were not heard any more', POISON)
+  local STATES = { done = 'sent', recalled = 'cancelled' }
+  local COUNTS = { done = 'sent', recalled = 'cancelled', expired = 'expired' } -- who cancelled one has counted it
+
+  local function clear_head(lane, priority, message, why, error, status_ttl, buried)
+    if error then
       bury_head(lane, priority, status_ttl, why, error)
       buried[#buried + 1] = why
       buried[#buried + 1] = error
       return
     end
-    remove_head(priority, lane)
-    if message.tracked then set_status(message.id, status_ttl, 'status', why) end
-    if why == 'expired' then count(why, 1) end
+    local state = STATES[why] or why
+    remove_head(priority, lane, state, why == 'done' and '' or nil)
+    if message.tracked then set_status(message.id, status_ttl, 'status', state) end
+    if COUNTS[why] then count(COUNTS[why], 1) end
   end
 
   -- Takes away heads that are not to be sent any more, `most` at most. → how many were looked at in vain, then the grant
@@ -143,14 +152,13 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   local function clear_heads(lane, priority, account, most, status_ttl, buried)
     local cleared = 0
     while cleared < most do
-      local grant = granted(lane, priority, '')
+      local grant, message, waits_for, wrong = granted(lane, priority, '')
       if not grant then break end
-      local message = parse(grant[5])
-      local why = ended(message, grant[4])
-      if not why and account_for(lane, grant[5]) == account then return cleared, grant, message end
+      local why, error = ended(message, grant[4], wrong)
+      if not why and not waits_for and account_for(lane, grant[5]) == account then return cleared, grant, message end
       cleared = cleared + 1
       if not why then break end
-      clear_head(lane, priority, message, why, status_ttl, buried)
+      clear_head(lane, priority, message, why, error, status_ttl, buried)
     end
     place(lane, now - FRESH_MS)
     return cleared
@@ -225,7 +233,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     return lease(found, message, priority, account, next_token(1), call), not is_suspect
   end
 
-  -- buried: gets reason and error of each poison. → the grants, and whether there was more to look at than one call may
+  -- buried: gets reason and error of each that dies. → the grants, and whether there was more to look at than one call may
   function grant(want, leases, held_key_, call, status_ttl, buried)
     local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
     while #grants < want and looks < LOOKS and not is_alone do

@@ -1,8 +1,7 @@
 -- hold: nobody knows whether it was delivered. It leaves its lane, which goes on, and is a dead letter until a person has
 -- it sent again or forgets it.
 local function hold_head(lane, priority, error)
-  local message = bury_head(lane, priority, OPEN_STATUS_MS, 'uncertain', error)
-  if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'uncertain') end
+  bury_head(lane, priority, OPEN_STATUS_MS, 'uncertain', error, 'uncertain')
 end
 
 -- scope: what may be at fault, as in release.

@@ -1,7 +1,8 @@
 -- Every key that a script touches. The data model is described in queueing/keys.py; a test holds the two together.
--- KEYS[1]: the front door. The hash tag puts all other keys into its cluster slot.
+-- KEYS[1]: the front door. The hash tag puts all other keys into its cluster slot: its name or, where that has a tag
+-- already, as `{telegram_messages}:updates` has, that one.
 local FRONT = KEYS[1]
-local P = '{' .. FRONT .. '}:'
+local P = (string.find(FRONT, '{[^}]') and FRONT or '{' .. FRONT .. '}') .. ':'
 local HANDOFF = P .. 'handoff'
 local DOORS = P .. 'doors'
 local LANED_BULK = P .. 'laned:bulk'
@@ -19,12 +20,17 @@ local ALIASES = P .. 'aliases'
 local ALIASES_INDEX = P .. 'aliases:index'
 local MERGING = P .. 'merging'
 local TRIES = P .. 'tries'
+local OPEN = P .. 'open'
+local TAILS = P .. 'tails'
 local DEAD = P .. 'dead'
 local DEAD_INDEX = P .. 'dead:index'
 local TOKENS = P .. 'tokens'
 local NEW_TOKENS = P .. 'tokens:new'
 local TOTALS = P .. 'totals'
 local CLOCK = P .. 'clock'
+
+-- A channel: ids of awaited messages that ended.
+local ENDS = P .. 'ends'
 
 -- priority: i, n or b. A lane is "bot:chat". An account has a budget of its own: a bot, or "bot$" for what it pays for.
 local function bulk_key(bot) return P .. 'bulk:' .. bot end
@@ -37,6 +43,8 @@ local function failing_key(bot) return P .. 'failing:' .. bot end
 local function held_key(process) return P .. 'held:' .. process end
 local function status_key(id) return P .. 'msg:' .. id end
 local function dedup_key(bot, key) return P .. 'dedup:' .. bot .. ':' .. key end
+local function ended_key(id) return P .. 'ended:' .. id end
+local function group_key(name) return P .. 'group:' .. name end
 local function operation_key(id) return P .. 'op:' .. id end
 
 local PRIORITIES = { 'i', 'n', 'b' }
@@ -44,13 +52,16 @@ local PRIORITIES = { 'i', 'n', 'b' }
 -- An element that is no message: it wakes a process that waits at the front door.
 local BELL = 'telequeue:bell'
 
-local clock = redis.call('TIME')
--- Milliseconds since 1970 by the server's clock: what people mean by a time.
-local wall = clock[1] * 1000 + math.floor(clock[2] / 1000)
--- The same without the jumps of that clock, which all processes share: it never goes back. See clock.lua.
-local kept_clock = redis.call('HMGET', CLOCK, 'skew', 'seen')
-local skew, seen = tonumber(kept_clock[1] or 0), tonumber(kept_clock[2] or 0)
-local now = math.max(wall + skew, seen)
+-- wall: milliseconds since 1970 by the server's clock: what people mean by a time. now: the same without the jumps of
+-- that clock, which all processes share: it never goes back. See clock.lua.
+local wall, skew, seen, now
+do -- a script has room for 200 local names
+  local clock = redis.call('TIME')
+  wall = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  local kept = redis.call('HMGET', CLOCK, 'skew', 'seen')
+  skew, seen = tonumber(kept[1] or 0), tonumber(kept[2] or 0)
+  now = math.max(wall + skew, seen)
+end
 
 local function bot_of_lane(lane) return string.match(lane, '^([^:]*):') end
 local function bot_of_account(account) return (string.gsub(account, '%$$', '')) end
@@ -60,22 +71,41 @@ local function account_of(bot, paid) return paid and bot .. '$' or bot end
 local function wake_bot(bot, at) redis.call('ZADD', BOTS_DUE, 'XX', at, bot, at, bot .. '$') end
 
 -- Counts are gathered while a script runs, and written at its end.
-local counts, bulk_counts = {}, {}
-local function count(field, by) counts[field] = (counts[field] or 0) + by end
+local bulk_counts = {}
+local count, count_laned, count_in_group, write_counts
+do -- a script has room for 200 local names
+  local counts, group_counts = {}, {}
 
--- Messages that come into lanes (by: 1) or leave them (-1); of bulk, for each bot, too.
-local function count_laned(lane, priority, by)
-  count('laned:' .. priority, by)
-  if priority ~= 'b' then return end
-  local bot = bot_of_lane(lane)
-  bulk_counts[bot] = (bulk_counts[bot] or 0) + by
-end
+  function count(field, by) counts[field] = (counts[field] or 0) + by end
 
-local function write_counts()
-  for field, by in pairs(counts) do
-    if by ~= 0 then redis.call('HINCRBY', TOTALS, field, by) end
+  -- Messages that come into lanes (by: 1) or leave them (-1); of bulk, for each bot, too.
+  function count_laned(lane, priority, by)
+    count('laned:' .. priority, by)
+    if priority ~= 'b' then return end
+    local bot = bot_of_lane(lane)
+    bulk_counts[bot] = (bulk_counts[bot] or 0) + by
   end
-  for bot, by in pairs(bulk_counts) do
-    if by ~= 0 and redis.call('HINCRBY', LANED_BULK, bot, by) <= 0 then redis.call('HDEL', LANED_BULK, bot) end
+
+  -- What became of a message of a group.
+  function count_in_group(name, field, by)
+    local fields = group_counts[name] or {}
+    group_counts[name] = fields
+    fields[field] = (fields[field] or 0) + by
+  end
+
+  function write_counts()
+    for field, by in pairs(counts) do
+      if by ~= 0 then redis.call('HINCRBY', TOTALS, field, by) end
+    end
+    for bot, by in pairs(bulk_counts) do
+      if by ~= 0 and redis.call('HINCRBY', LANED_BULK, bot, by) <= 0 then redis.call('HDEL', LANED_BULK, bot) end
+    end
+    for name, fields in pairs(group_counts) do
+      local key = group_key(name)
+      for field, by in pairs(fields) do
+        if redis.call('HINCRBY', key, field, by) <= 0 then redis.call('HDEL', key, field) end
+      end
+      redis.call('EXPIRE', key, 30 * 24 * 3600)
+    end
   end
 end

@@ -1,20 +1,38 @@
 -- A lane: for each priority a list of entries, whose head stays where it is until it is settled. A lane with entries is
 -- in exactly one of: the `ready` sets of its head's account, DUE, a process's `held` hash, or MERGING; an empty one is in
 -- none of them.
--- An entry: "id flags accepted\n" and the element, or "id flags accepted expires\n". Times: ms. flags: - or any of
--- t (tracked), h (held in doubt), r (sent again in doubt), p (paid).
+-- An entry: "id flags accepted", " expires" if it does, the words below, a line's end, and the element. Times: ms.
+-- flags: - or any of t (tracked), h (held in doubt), r (sent again in doubt), p (paid), o (open), v (open, and
+-- provisional), w (awaited), a (it may have to wait for others: after or behind them).
+-- words: after=ID,ID  behind=ID  hold=LANE,LANE  group=NAME, see parents.lua.
 
 -- A lane that was empty counts as served this long ago: it goes before the busy ones, but not before those that have
 -- waited for longer than this, so that a stream of new lanes starves nobody.
 local FRESH_MS = 60000
 
 local function parse(entry)
-  local id, flags, accepted, expires, at = string.match(entry, '^(%S+) (%S+) (%d+) ?(%d*)\n()')
+  local id, flags, accepted, expires, words, at = string.match(entry, '^(%S+) (%S+) (%d+) ?(%d*)([^\n]*)\n()')
   local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
-  return {
+  local message = {
     id = id, tracked = has('t'), held = has('h'), resent = has('r'), paid = has('p'),
     accepted = tonumber(accepted), expires = tonumber(expires), element = string.sub(entry, at),
   }
+  if words ~= '' or string.find(flags, '[ovw]') then
+    for name, value in string.gmatch(words, '(%l+)=(%S+)') do message[name] = value end
+    message.provisional, message.awaited, message.may_wait = has('v'), has('w'), has('a')
+    message.open = message.provisional or has('o')
+    message.linked = message.open or message.awaited or message.group ~= nil
+  end
+  return message
+end
+
+-- Why a message is not to be sent any more: done (all but acknowledged), cancelled, recalled (with its group), expired;
+-- nil if it is.
+local function over(message)
+  if message.open and not message.provisional and open.is_committed(message.id) then return 'done' end
+  if message.tracked and redis.call('HGET', status_key(message.id), 'status') == 'cancelled' then return 'cancelled' end
+  if message.group and redis.call('HEXISTS', group_key(message.group), '#cancelled') == 1 then return 'recalled' end
+  return message.expires and message.expires <= wall and 'expired' or nil
 end
 
 local function head(priority, lane)
@@ -62,10 +80,13 @@ local function note_try(priority, lane, try)
   return attempts
 end
 
-local function remove_head(priority, lane)
+-- The one place where a message ends. state, detail: as in parents.note_end. → the message
+local function remove_head(priority, lane, state, detail)
   if any_tried then redis.call('HDEL', TRIES, priority .. ' ' .. lane) end
   count_laned(lane, priority, -1)
-  return parse(redis.call('LPOP', list_key(priority, lane)))
+  local message = parse(redis.call('LPOP', list_key(priority, lane)))
+  if message.linked then parents.note_end(message, state, detail) end
+  return message
 end
 
 -- The account on which this entry, the head of a lane, leaves.
@@ -92,15 +113,59 @@ local function make_ready(lane, priority, entry, served)
   in_bots[account] = true
 end
 
+-- The head of a list, and the time before which it is not to be sent: of its retry or, if it waits for another message,
+-- of the next look. The end of that one comes first as a rule; a head that is not tried yet is noted as if it was.
+local head_and_time
+do
+  local LOOK_AGAIN_MS = 60000
+  local BEHIND_MOST = 100 -- heads that go to the tail, in one look
+
+  -- → the id of what the head waits for, and whether that stands behind it in its own list (it was sent again, or for later)
+  local function wait_of(entry, priority, lane)
+    local message = parse(entry)
+    local id = not over(message) and parents.of(message)
+    if not id then return nil end
+    local where, its_lane = open.place_of(id)
+    return id, where == priority and canonical(its_lane) == lane, message.expires
+  end
+
+  local function held_up(entry, priority, lane)
+    local key, tries_key = list_key(priority, lane), priority .. ' ' .. lane
+    for _ = 1, BEHIND_MOST do
+      local id, is_behind, expires = wait_of(entry, priority, lane)
+      if not id then return entry, 0 end
+      if not is_behind then
+        parents.wait(id, lane)
+        redis.call('HSETNX', TRIES, tries_key, '0 0 0\n')
+        any_tried = true
+        return entry, math.min(now + LOOK_AGAIN_MS, (expires or math.huge) + skew)
+      end
+      redis.call('HDEL', TRIES, tries_key)
+      redis.call('LMOVE', key, key, 'LEFT', 'RIGHT')
+      entry = redis.call('LINDEX', key, 0)
+      if not string.find(entry, '^%S+ %a*a') then return entry, 0 end
+    end
+    return entry, now + LOOK_AGAIN_MS
+  end
+
+  function head_and_time(priority, lane)
+    local entry = redis.call('LINDEX', list_key(priority, lane), 0)
+    if not entry then return end
+    local _, _, till = tries(priority, lane)
+    if till > now or not string.find(entry, '^%S+ %a*a') then return entry, till end
+    return held_up(entry, priority, lane)
+  end
+end
+
 -- Puts a lane that is nowhere to where it belongs. served: when it had its turn last, ms. → the priority for which it is
--- ready now; nil: for none. One whose retry has to wait may be ready for a lower priority, and is in DUE as well.
+-- ready now; nil: for none. One whose head has to wait may be ready for a lower priority, and is in DUE as well.
 local function place(lane, served)
   if merging[lane] then return end
   local first, entry, earliest
   for _, priority in ipairs(PRIORITIES) do
-    entry = redis.call('LINDEX', list_key(priority, lane), 0)
+    local till
+    entry, till = head_and_time(priority, lane)
     if entry then
-      local _, _, till = tries(priority, lane)
       if till <= now then
         first = priority
         break
@@ -118,49 +183,55 @@ local function place(lane, served)
   redis.call('ZADD', DUE, first and chat_free or math.max(chat_free, earliest), lane)
 end
 
-local function leave_ready_of(account, lane)
-  for _, priority in ipairs(PRIORITIES) do redis.call('ZREM', ready_key(priority, account), lane) end
-end
-
-local function leave_ready(lane)
-  local bot = bot_of_lane(lane)
-  local paid = account_of(bot, true)
-  if paid_ready[bot] == nil then
-    paid_ready[bot] = redis.call('EXISTS', ready_key('i', paid), ready_key('n', paid), ready_key('b', paid)) > 0
+local leave_ready
+do -- a script has room for 200 local names
+  local function leave_ready_of(account, lane)
+    for _, priority in ipairs(PRIORITIES) do redis.call('ZREM', ready_key(priority, account), lane) end
   end
-  leave_ready_of(bot, lane)
-  if paid_ready[bot] then leave_ready_of(paid, lane) end
-end
 
--- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.
-local function upgrade(lane, priority, entry)
-  local below = false
-  for _, lower in ipairs(PRIORITIES) do
-    local first = below and redis.call('LINDEX', list_key(lower, lane), 0)
-    local ready = first and ready_key(lower, account_for(lane, first))
-    local served = ready and redis.call('ZSCORE', ready, lane)
-    if served then
-      redis.call('ZREM', ready, lane)
-      return make_ready(lane, priority, entry, served)
+  function leave_ready(lane)
+    local bot = bot_of_lane(lane)
+    local paid = account_of(bot, true)
+    if paid_ready[bot] == nil then
+      paid_ready[bot] = redis.call('EXISTS', ready_key('i', paid), ready_key('n', paid), ready_key('b', paid)) > 0
     end
-    below = below or lower == priority
-  end
-  if redis.call('ZREM', DUE, lane) == 1 then
-    leave_ready(lane)
-    place(lane, now - FRESH_MS)
+    leave_ready_of(bot, lane)
+    if paid_ready[bot] then leave_ready_of(paid, lane) end
   end
 end
 
-local function push(lane, priority, entry)
-  count_laned(lane, priority, 1)
-  if redis.call('RPUSH', list_key(priority, lane), entry) > 1 then return end
-  local others = {}
-  for _, other in ipairs(PRIORITIES) do
-    if other ~= priority then others[#others + 1] = list_key(other, lane) end
+local push
+do -- a script has room for 200 local names
+  -- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.
+  local function upgrade(lane, priority, entry)
+    local below = false
+    for _, lower in ipairs(PRIORITIES) do
+      local first = below and redis.call('LINDEX', list_key(lower, lane), 0)
+      local ready = first and ready_key(lower, account_for(lane, first))
+      local served = ready and redis.call('ZSCORE', ready, lane)
+      if served then
+        redis.call('ZREM', ready, lane)
+        return make_ready(lane, priority, entry, served)
+      end
+      below = below or lower == priority
+    end
+    if redis.call('ZREM', DUE, lane) == 1 then
+      leave_ready(lane)
+      place(lane, now - FRESH_MS)
+    end
   end
-  if redis.call('EXISTS', unpack(others)) == 0 then
-    place(lane, now - FRESH_MS)
-  else
-    upgrade(lane, priority, entry)
+
+  function push(lane, priority, entry)
+    count_laned(lane, priority, 1)
+    if redis.call('RPUSH', list_key(priority, lane), entry) > 1 then return end
+    local others = {}
+    for _, other in ipairs(PRIORITIES) do
+      if other ~= priority then others[#others + 1] = list_key(other, lane) end
+    end
+    if redis.call('EXISTS', unpack(others)) == 0 then
+      place(lane, now - FRESH_MS)
+    else
+      upgrade(lane, priority, entry)
+    end
   end
 end

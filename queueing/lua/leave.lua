@@ -4,7 +4,7 @@
 -- KEYS  1 front door
 -- ARGV  1 incarnation   2 limits, see limits.lua
 -- Returns the number of messages given back
--- include: keys, status, aliases, limits, outage, lane, presence
+-- include: keys, status, aliases, limits, outage, open, parents, lane, presence
 
 read_limits(ARGV[2])
 local given_back = 0

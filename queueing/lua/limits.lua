@@ -18,25 +18,28 @@ local function read_limits(text)
   end
 end
 
-local renamed = {} -- bot → chat → the limit that was set for another of its names
+local limit_of_chat
+do -- a script has room for 200 local names
+  local renamed = {} -- bot → chat → the limit that was set for another of its names
 
-local function single_limit(lane)
-  local bot, chat = string.match(lane, '^([^:]*):(.*)$')
-  local limit = LIMITS['=' .. chat]
-  if limit or not any_alias then return limit end
-  if not renamed[bot] then
-    local lanes = {}
-    for i, name in ipairs(singles) do lanes[i] = bot .. ':' .. name end
-    renamed[bot] = {}
-    for i, other in ipairs(redis.call('HMGET', ALIASES, unpack(lanes))) do
-      if other then renamed[bot][other] = LIMITS['=' .. singles[i]] end
+  local function single_limit(lane)
+    local bot, chat = string.match(lane, '^([^:]*):(.*)$')
+    local limit = LIMITS['=' .. chat]
+    if limit or not any_alias then return limit end
+    if not renamed[bot] then
+      local lanes = {}
+      for i, name in ipairs(singles) do lanes[i] = bot .. ':' .. name end
+      renamed[bot] = {}
+      for i, other in ipairs(redis.call('HMGET', ALIASES, unpack(lanes))) do
+        if other then renamed[bot][other] = LIMITS['=' .. singles[i]] end
+      end
     end
+    return renamed[bot][chat]
   end
-  return renamed[bot][chat]
-end
 
-local function limit_of_chat(lane)
-  return #singles > 0 and single_limit(lane) or string.match(lane, ':[-@]') and LIMITS.group or LIMITS.chat
+  function limit_of_chat(lane)
+    return #singles > 0 and single_limit(lane) or string.match(lane, ':[-@]') and LIMITS.group or LIMITS.chat
+  end
 end
 
 local function limit_of_account(account)

@@ -6,7 +6,7 @@
 -- ARGV  1 lease, ms   2 heartbeat, ms   3 limits, see limits.lua   4 what is done in doubt: resend or hold
 --       5 incarnation of the process that asks   6 its own clock, ms
 -- Returns { incarnation, messages taken back, those of them that are held, incarnation, … } of at most ten processes
--- include: keys, clock, status, aliases, limits, outage, lane, bury, hold, bell, presence
+-- include: keys, clock, status, aliases, limits, outage, open, parents, lane, bury, hold, bell, presence
 
 read_limits(ARGV[3])
 keep_time(held_key(ARGV[5]), tonumber(ARGV[6]))
@@ -14,10 +14,14 @@ forgive_silence(tonumber(ARGV[1]), tonumber(ARGV[2]))
 
 local ERROR = 'the process that held it was not heard any more; it may have been sent'
 
--- → whether it is held
+-- → whether it is held; nil: it was committed, so nothing is uncertain, and `claim` takes it out
 local function take_over(lane, lease)
   local priority = lease.priority
   local message = head(priority, lane)
+  if over(message) == 'done' then
+    place(lane, now - FRESH_MS)
+    return nil
+  end
   local is_held = is_to_be_held(message, ARGV[4])
   if is_held then
     hold_head(lane, priority, ERROR)
@@ -38,8 +42,9 @@ for _, process in ipairs(redis.call('ZRANGEBYSCORE', PROCESSES, '-inf', now, 'LI
   local leases, about = leases_of(redis.call('HGETALL', held_key(process)))
   give_back_alone(leases, about)
   for lane, lease in pairs(leases) do
-    recovered = recovered + 1
-    if take_over(lane, lease) then held = held + 1 end
+    local is_held = take_over(lane, lease)
+    if is_held ~= nil then recovered = recovered + 1 end
+    if is_held then held = held + 1 end
   end
   forget(process)
   for _, value in ipairs({ process, recovered, held }) do reaped[#reaped + 1] = value end

@@ -6,7 +6,7 @@
 -- ARGV  1 operation id   2 1: to the head of its lane, behind one that is tried; 0: to the tail   3 limits, see limits.lua
 --       4 default ttl, ms, or ''   then ids, in the order in which they are to be sent
 -- Returns how many of them were dead letters, a second time too
--- include: keys, status, aliases, limits, bell, lane, holder, element
+-- include: keys, status, aliases, limits, bell, open, parents, lane, holder, element
 
 local done = redis.call('GET', operation_key(ARGV[1]))
 if done then return tonumber(done) end
@@ -44,11 +44,14 @@ local function redrive(id, letter)
   local lane = canonical(letter.bot .. ':' .. letter.chat)
   if m.tracked then
     redis.call('HSETNX', status_key(id), 'created_at', wall)
-    redis.call('HDEL', status_key(id), 'error', 'attempts')
+    redis.call('HDEL', status_key(id), 'error', 'attempts', 'reason')
     set_status(id, OPEN_STATUS_MS, 'status', 'pending', 'bot', letter.bot, 'chat', letter.chat)
   end
-  local to = to_head and push_head or push
-  to(lane, m.priority, entry_of(m, wall))
+  if m.group then count_in_group(m.group, 'dead:' .. letter.reason, -1) end
+  if m.opens then open.add(id) end
+  -- Where another lane is held with its own, what comes first there came first.
+  local to = to_head and not m.also and push_head or push
+  to(lane, m.priority, entry_of(m, wall, lane))
 end
 
 local first, last, step = 5, #ARGV, 1

@@ -5,7 +5,7 @@
 -- ARGV  1 sample
 -- Returns { at the doors, in lanes, waiting for a time, dead, accepted of the oldest in ms or -1, sent ever, now,
 --           { incarnation, ms until it is presumed dead, { its held hash } … }, scheduled }
--- include: keys, aliases, limits, lane
+-- include: keys, aliases, limits, open, parents, lane
 
 local sample = tonumber(ARGV[1])
 local oldest = -1

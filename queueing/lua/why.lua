@@ -5,7 +5,7 @@
 -- ARGV  1 id   2 limits, see limits.lua
 -- Returns nil if it waits for nothing: unknown, ended, or in flight; else
 --         { reason, until when at the earliest in ms or -1, messages ahead, 1 if there are more than those }
--- include: keys, aliases, limits, outage, lane, holder
+-- include: keys, aliases, limits, outage, open, parents, lane, holder
 
 local id = ARGV[1]
 read_limits(ARGV[2])
@@ -82,6 +82,8 @@ local function obstacle(priority)
   consider(free_by_log('chat:' .. lane, limit_of_chat(lane)), 'chat_limit')
   local _, _, again = tries(priority, lane)
   consider(again, 'retry')
+  local first = head(priority, lane)
+  if first and first.may_wait and parents.of(first) then consider(FOR_EVER, 'parent') end
   local _, probe_at = outage_of(bot)
   consider(probe_at, 'outage')
   return reason, till

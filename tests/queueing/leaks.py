@@ -8,6 +8,7 @@ import redis
 from queueing import keys
 
 FRONT = "telegram_messages"
+_TAG = re.escape(f"{{{FRONT}}}:")
 
 
 def documented(table: str) -> Iterable[tuple[re.Pattern[str], bool]]:
@@ -15,10 +16,17 @@ def documented(table: str) -> Iterable[tuple[re.Pattern[str], bool]]:
     for name, ttl in re.findall(r"^\| (\S+) +\|.*\| (no|yes)", table, re.MULTILINE):
         pattern = re.escape(name.replace("Q", FRONT))
         pattern = pattern.replace("CHAT", ".*")  # a message may be for no chat
-        yield re.compile(re.sub("BOT|PROCESS|ID|SCOPE|(?<=:)P(?=:)", ".+", pattern)), ttl == "yes"
+        yield re.compile(re.sub("BOT|PROCESS|ID|NAME|SCOPE|(?<=:)P(?=:)", ".+", pattern)), ttl == "yes"
 
 
-PERMANENT = [pattern for pattern, has_ttl in documented(keys.__doc__ or "") if not has_ttl]
+_QUEUES = rf"{_TAG}(?:updates:(?:\d+:)?)?"
+"""That of messages, and those of updates, which are of the same kind."""
+
+PERMANENT = [
+    re.compile(pattern.pattern.replace(_TAG, _QUEUES))
+    for pattern, has_ttl in documented(keys.__doc__ or "")
+    if not has_ttl
+] + [re.compile(rf"{_TAG}updates:\d+")]
 
 
 def leaked(url: str) -> list[str]:

@@ -212,8 +212,8 @@ class RedisWorld(World):
         grants, stale, lost, buried, due, doors, *_ = queue._claim.answer or ()
         return Answer(
             [
-                (lane.decode(), token.decode(), entry.split()[0].decode(), *tries)
-                for lane, token, *tries, entry in grants
+                (lane.decode(), token.decode(), entry.split()[0].decode(), attempts, takeovers)
+                for lane, token, attempts, takeovers, entry, *_ in grants
             ],
             [token.decode() for token in stale],
             [token.decode() for token in lost],

@@ -1,0 +1,38 @@
+"""Handling: the part of a process that takes updates out of the inbox and has them handled."""
+
+from typing import Final
+
+from bot.runner import AT_ONCE, POLICY, Runner
+from queueing.events import Observer
+from queueing.maintenance import Maintenance
+from queueing.redis_inbox import RedisInbox
+from queueing.worker import Worker
+
+LAST_HANDLERS: Final = 10.0
+"""Seconds for which the handlers of a process that ends may go on. What is not done by then, others do anew."""
+
+
+class Handling:
+    """inbox: is started and closed with it. observe: hears of what becomes of updates."""
+
+    def __init__(self, inbox: RedisInbox, runner: Runner, observe: Observer) -> None:
+        self.inbox = inbox
+        self.worker = Worker(inbox, runner.deliver, workers=AT_ONCE, policy=POLICY, observe=observe)
+        self._maintenance = Maintenance(inbox, observe)
+
+    async def start(self) -> None:
+        """From now on updates are taken in; they wait until `begin`."""
+        await self.inbox.start()
+        await self._maintenance.start()
+
+    async def begin(self) -> None:
+        """The application runs: handlers may be called."""
+        await self.worker.start()
+
+    async def stop(self) -> None:
+        """Lets the handlers that run end, for a while. To be called whether or not it has begun."""
+        await self.worker.stop(patience=LAST_HANDLERS)
+
+    async def close(self) -> None:
+        await self._maintenance.stop()
+        await self.inbox.close()

@@ -1,0 +1,78 @@
+"""Which chat and which user an update is about, told from its JSON: the lanes that it holds while it is handled.
+
+They are those of PTB's `effective_chat` and `effective_user`, since those choose the state that handlers see; a test
+holds the two together for all kinds of updates.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from queueing.message import Message
+
+NO_LANE: Final = "other"
+"""The lane of what belongs to no chat and no user, such as a poll's new state."""
+
+_MESSAGES = (
+    "message",
+    "edited_message",
+    "channel_post",
+    "edited_channel_post",
+    "business_message",
+    "edited_business_message",
+    "guest_message",
+)
+_CHATS = (
+    *_MESSAGES,
+    "deleted_business_messages",
+    "my_chat_member",
+    "chat_member",
+    "chat_join_request",
+    "chat_boost",
+    "removed_chat_boost",
+    "message_reaction",
+    "message_reaction_count",
+)
+_FROM = (
+    *_MESSAGES,
+    "inline_query",
+    "chosen_inline_result",
+    "callback_query",
+    "shipping_query",
+    "pre_checkout_query",
+    "my_chat_member",
+    "chat_member",
+    "chat_join_request",
+    "purchased_paid_media",
+)
+_USER = ("poll_answer", "message_reaction", "business_connection", "managed_bot")
+
+
+def lanes_of(fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Chat and user of an update's JSON, whatever that holds; None: it has none."""
+    callback_query = _object(fields, "callback_query")
+    chats = [_object(fields, name) for name in _CHATS] + [_object(callback_query, "message")]
+    users = [_object(_object(fields, name), "from") for name in _FROM]
+    users += [_object(_object(fields, name), "user") for name in _USER]
+    return _first(_id(_object(holder, "chat")) for holder in chats), _first(map(_id, users))
+
+
+def update_message(bot: str, update_id: int, fields: Mapping[str, Any]) -> Message:
+    """The message that stands for an update in the inbox."""
+    chat, user = lanes_of(fields)
+    lane = chat or user or NO_LANE
+    also = user if user != lane else None
+    return Message(bot=bot, chat=lane, also=also, id=f"u{update_id}", body={"update": dict(fields)})
+
+
+def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = holder.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _id(holder: Mapping[str, Any]) -> str | None:
+    value = holder.get("id")
+    return str(value) if type(value) is int and abs(value) < 2**53 else None
+
+
+def _first(ids: Iterator[str | None]) -> str | None:
+    return next((id for id in ids if id is not None), None)

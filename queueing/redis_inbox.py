@@ -1,0 +1,122 @@
+"""RedisInbox: the queue of a bot's updates, see queueing.inbox. A RedisQueue without limits, and what is its own."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+
+from queueing.inbox import ANYTHING, Commit, Conflict, Standing, Write
+from queueing.message import Message, encode
+from queueing.redis_desk import text_of
+from queueing.redis_queue import RedisQueue, door_args
+from queueing.scripts import Script, mapped_errors
+
+_REMEMBERED = 25 * 3600
+"""Seconds for which the number of an update is known. Telegram repeats an update for 24 hours."""
+
+_BLOCK = 4096
+"""Telegram numbers a bot's updates one after the other, so a bitmap of 512 bytes holds a block of them."""
+
+
+class RedisInbox(RedisQueue):
+    """bot: whose updates they are; each bot has a queue of its own, since its processes alone can handle them.
+    messages: the front door of the queue that takes what is sent. updates_max: updates that may wait before `accept`
+    refuses. The rest is as in RedisQueue.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        bot: str,
+        *,
+        workers: int = 64,
+        lease_seconds: float = 15.0,
+        updates_max: int = 100_000,
+        timeout: float = 5.0,
+        messages: str = "telegram_messages",
+    ) -> None:
+        super().__init__(
+            redis_url,
+            workers=workers,
+            lease_seconds=lease_seconds,
+            default_bot=bot,
+            timeout=timeout,
+            name=f"{{{messages}}}:updates:{bot}",
+        )
+        self._messages = messages
+        self._updates_max = updates_max
+        self._accept, self._commit = Script("accept"), Script("commit")
+
+    async def accept(self, update: Message, number: int) -> Standing:
+        """See queueing.inbox.Inbox."""
+        block, bit = divmod(number, _BLOCK)
+        args: list[str | bytes | int] = [secrets.token_hex(12), self._updates_max, encode(update), update.id]
+        found = await self._accept.run(
+            self._patient, self._keys.front, [*args, f"{update.bot}:{block}", bit, _REMEMBERED]
+        )
+        return _STANDINGS[found]
+
+    async def enqueue(self, messages: Sequence[Message]) -> None:
+        """See the contract. What is not an update, such as a job, comes this way."""
+        args: list[str | bytes | int] = [secrets.token_hex(12), self._updates_max]
+        await self._enqueue.run(self._patient, self._keys.front, args + _open_door_args(messages))
+
+    async def commit(self, update: Message, commit: Commit) -> Sequence[Conflict] | None:
+        """See queueing.inbox.Inbox. May run twice: what is committed stays so."""
+        jobs = _open_door_args(commit.updates)
+        lane = f"{update.bot}:{update.chat}"
+        args: list[str | bytes | int] = [self._messages, self.incarnation, lane, update.id]
+        args += [len(commit.writes), len(jobs)]
+        for write in commit.writes:
+            args += [self._key(write.key), write.field, b"" if write.value is None else b"=" + write.value]
+            args.append(_seen(write))
+        args += jobs
+        args += [argument for message in commit.sends for argument in door_args(message)]
+        standing, *found = await self._commit.run(self._patient, self._keys.front, args)
+        if standing == _NOT_OURS:
+            return None
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [Conflict(commit.writes[number - 1], _bytes(holds)) for number, holds in pairs]
+
+    async def read(self, fields: Sequence[tuple[str, str]]) -> Sequence[bytes | None]:
+        """See queueing.inbox.Inbox. One round trip."""
+        if not fields:
+            return []
+        with mapped_errors():
+            async with self._patient.pipeline(transaction=False) as pipeline:
+                for key, field in fields:
+                    pipeline.hget(self._key(key), field)
+                return [_bytes(value) for value in await pipeline.execute()]
+
+    async def read_all(self, key: str) -> dict[str, bytes]:
+        """See queueing.inbox.Inbox."""
+        with mapped_errors():
+            found = await self._patient.hgetall(self._key(key))
+        return {text_of(field): value for field, value in found.items() if isinstance(value, bytes)}
+
+    def _key(self, name: str) -> str:
+        return f"{{{self._messages}}}:{name}"
+
+
+_NOT_OURS = 2
+_STANDINGS = (Standing.NEW, Standing.HANDLING, Standing.DONE)
+"""In the order of what lua/accept.lua returns."""
+
+
+def _open_door_args(messages: Sequence[Message]) -> list[str | bytes | int]:
+    """See lua/door.lua. All are open, so that they can be committed."""
+    args: list[str | bytes | int] = []
+    for message in messages:
+        element, id, _, *rest = door_args(message)
+        assert isinstance(element, bytes)
+        args += [b'{"open":true,' + element[1:], id, "o", *rest]
+    return args
+
+
+def _seen(write: Write) -> str:
+    if write.seen is ANYTHING:
+        return "*"
+    return "-" if write.seen is None else hashlib.sha1(write.seen, usedforsecurity=False).hexdigest()
+
+
+def _bytes(value: object) -> bytes | None:
+    return value if isinstance(value, bytes) else None
