@@ -42,15 +42,11 @@ _NOTHING: _Pair = (None, None)
 class JobStore:
     """The jobs of one bot. Within a run, changes are part of its commit, and reads see them; outside they are made at
     once. Methods that are no coroutines hold up the process for a round trip. All raise QueueUnavailable.
-
-    front: the front door of the bot's inbox.
     """
 
-    def __init__(
-        self, bot: str, front: str, inbox: Inbox, blocking: BlockingRedis, pickler: Callable[[], Pickler]
-    ) -> None:
+    def __init__(self, bot: str, inbox: Inbox, blocking: BlockingRedis, pickler: Callable[[], Pickler]) -> None:
         self._bot = bot
-        self._front = front
+        self._front = below_tag(f"updates:{bot}")
         self._inbox = inbox
         self._blocking = blocking
         self._pickler = pickler
@@ -186,7 +182,13 @@ class JobStore:
         if due.at is None:
             return []
         chat, user = (None if about is None else str(about) for about in (spec.chat_id, spec.user_id))
-        body: dict[str, Any] = {"job": id, "name": spec.name, "token": due.token, "chat": spec.chat_id, "user": spec.user_id}
+        body: dict[str, Any] = {
+            "job": id,
+            "name": spec.name,
+            "token": due.token,
+            "chat": spec.chat_id,
+            "user": spec.user_id,
+        }
         if fields := last_update(due.data):
             body["timeout_of"] = fields
         lane = chat or user or f"job.{digest_of(id.encode())}"

@@ -94,16 +94,15 @@ def _job_again(bot_id: str, id: str) -> SharedJob:
 class SharedJobQueue(JobQueue[Any]):
     """See PTB's JobQueue. The methods that read jobs ask Redis, and hold up the process for as long.
 
-    bot_id: whose jobs they are. front: the front door of `inbox`. connect: makes a client of the queue's server, which
-    is waited for `timeout` seconds.
+    bot_id: whose jobs they are. connect: makes a client of the queue's server, which is waited for `timeout` seconds.
     """
 
-    def __init__(self, bot_id: str, inbox: Inbox, front: str, connect: Callable[[], "Redis"], timeout: float) -> None:
+    def __init__(self, bot_id: str, inbox: Inbox, connect: Callable[[], "Redis"], timeout: float) -> None:
         super().__init__()
         self.bot_id = bot_id
         _QUEUES[bot_id] = self
         self._blocking = BlockingRedis(connect, timeout)
-        self._store = JobStore(bot_id, front, inbox, self._blocking, lambda: Pickler(self.application.bot))
+        self._store = JobStore(bot_id, inbox, self._blocking, lambda: Pickler(self.application.bot))
         self.scheduler: Any = Scheduler(self, self._store)
         self._jobs: WeakValueDictionary[str, SharedJob] = WeakValueDictionary()
         self._running: set[str] = set()
