@@ -2,13 +2,15 @@
 conversation by the place of its ConversationHandler in the application."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from telegram import Update
 from telegram.ext import Application, ConversationHandler
 from telegram.ext._handlers.conversationhandler import _ConversationTimeoutContext  # what its timeout's job carries
+
+from bot.conversations import conversations_of
 
 AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 AnyConversation = ConversationHandler[Any]
@@ -50,7 +52,7 @@ def resolve(application: AnyApplication, name: str) -> Callable[..., Any]:
     """The callback of that name. Raises LookupError if it is gone from the code."""
     try:
         if name.startswith(_CONVERSATION):
-            handler = dict(_conversations(application))[name.removeprefix(_CONVERSATION)]
+            handler = conversations_of(application)[name.removeprefix(_CONVERSATION)]
             return getattr(handler, _TIMEOUT)  # type: ignore[no-any-return]
         return _imported(name)  # type: ignore[no-any-return]
     except (ImportError, AttributeError, KeyError) as error:
@@ -95,24 +97,7 @@ def _imported(name: str) -> Any:
 
 
 def _name_of(application: AnyApplication, handler: AnyConversation) -> str:
-    for name, found in _conversations(application):
+    for name, found in conversations_of(application).items():
         if found is handler:
             return name
     raise ValueError("a conversation handler that was not added to the application has no timeout")
-
-
-def _conversations(application: AnyApplication) -> Iterator[tuple[str, AnyConversation]]:
-    """All conversation handlers, nested ones too, each with a name that is the same in every process."""
-    for group, handlers in application.handlers.items():
-        yield from _within(f"{group}", handlers)
-
-
-def _within(place: str, handlers: Any) -> Iterator[tuple[str, AnyConversation]]:
-    for number, handler in enumerate(handlers):
-        if isinstance(handler, ConversationHandler):
-            name = f"{place}.{number}"
-            yield name, handler
-            yield from _within(f"{name}.entry", handler.entry_points)
-            yield from _within(f"{name}.fallback", handler.fallbacks)
-            for state, inner in handler.states.items():
-                yield from _within(f"{name}.{state}", inner)

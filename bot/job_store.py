@@ -167,7 +167,7 @@ class JobStore:
             else:
                 pipeline.hset(below_tag(write.key), write.field, write.value)
         for message in messages:
-            pipeline.rpush(self._front, encode(message))
+            pipeline.rpush(self._front, b'{"open":true,' + encode(message)[1:])  # as RedisInbox puts it
 
     def _writes(self, id: str, spec: Spec, due: Due) -> list[Write]:
         name_key = self._name_key(digest_of(spec.name.encode()))

@@ -63,7 +63,9 @@ async def note_error(_: object, context: Context) -> None:
 
 async def set_timer(update: Update, context: Context) -> None:
     """/set SECONDS: as bots with timers do it, one a chat, named after it."""
-    assert update.effective_message and context.args and context.job_queue
+    assert update.effective_message
+    assert context.args
+    assert context.job_queue
     chat = update.effective_message.chat_id
     replaced = remove_by_name(str(chat), context)
     context.job_queue.run_once(note, float(context.args[0]), chat_id=chat, name=str(chat), data=f"timer of {chat}")

@@ -1,9 +1,6 @@
 """Jobs of several processes: each occurrence runs once, wherever it was made, and in the turn of its chat."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -58,7 +55,7 @@ async def start(redis_url: str, stand_in: Playground) -> AsyncIterator[Start]:
 
 async def nothing_left(redis: Redis) -> bool:
     """Whether no job is kept."""
-    return not [key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if b":ran:" not in key]
+    return not [key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if ":ran:" not in key]
 
 
 async def test_a_job_runs_once_in_one_of_several_processes(start: Start, redis: Redis) -> None:
@@ -106,7 +103,7 @@ async def test_a_repeating_job_goes_on_and_remembers(start: Start) -> None:
 
 async def test_the_last_occurrence_ends_a_repeating_job(start: Start, redis: Redis) -> None:
     process = await start()
-    process.jobs.run_repeating(job_bot.note, 0.2, first=0, last=0.5, data="tick")
+    process.jobs.run_repeating(job_bot.note, 0.2, first=0.05, last=0.5, data="tick")
     await wait_until(lambda: nothing_left(redis), "the job to be over")
     assert 2 <= len(HEARD) <= 3
 
@@ -190,7 +187,7 @@ async def test_a_job_that_fails(start: Start, redis: Redis) -> None:
 
 async def test_a_repeating_job_that_fails_goes_on(start: Start) -> None:
     process = await start()
-    process.jobs.run_repeating(job_bot.fail, 3600, first=0, data="mine", name="failing")
+    process.jobs.run_repeating(job_bot.fail, 3600, first=0.1, data="mine", name="failing")
     (job,) = process.jobs.get_jobs_by_name("failing")
     first = job.next_t
     await wait_until(lambda: len(HEARD) == 3, "its attempts")
@@ -253,7 +250,7 @@ async def test_what_cannot_be_found_again_is_refused(start: Start) -> None:
     async def within(_: Any) -> None:
         """A function within a function."""
 
-    with pytest.raises(ValueError, match="within.* cannot be the callback of a job"):
+    with pytest.raises(ValueError, match=r"within.* cannot be the callback of a job"):
         process.jobs.run_once(within, 1)
     with pytest.raises(ValueError, match="lambda"):
         process.jobs.run_once(lambda _: None, 1)
