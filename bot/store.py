@@ -7,7 +7,8 @@ HTTP API repeat.
 | {Q}:me:BOT            | string | getMe's answer (JSON)                                      | 24 h          |
 | {Q}:first:KEY         | string | fingerprint of what came first with an Idempotency-Key     | STATUS_TTL    |
 
-Q is `telegram_messages`; the hash tag puts them into the queue's cluster slot. The queue's own keys: queueing/keys.py.
+Q is `telegram_messages`; the hash tag puts them into the queue's cluster slot. The queue's own keys: queueing/keys.py;
+those of jobs: bot/job_store.py.
 """
 
 from redis.asyncio import Redis
@@ -18,6 +19,11 @@ from queueing import connection
 
 _QUEUE = "telegram_messages"
 _TAG = f"{{{_QUEUE}}}"
+
+
+def below_tag(name: str) -> str:
+    """The key of that name; see queueing.inbox.Write."""
+    return f"{_TAG}:{name}"
 
 
 def leader_key(bot: str) -> str:

@@ -1,0 +1,103 @@
+"""How a job names what it calls, so that every process finds it again: by module and name, and the timeout of a
+conversation by the place of its ConversationHandler in the application."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from telegram import Update
+from telegram.ext import Application, ConversationHandler
+from telegram.ext._handlers.conversationhandler import _ConversationTimeoutContext  # what its timeout's job carries
+
+from bot.conversations import conversations_of
+
+AnyApplication = Application[Any, Any, Any, Any, Any, Any]
+AnyConversation = ConversationHandler[Any]
+
+_CONVERSATION = "conversation "
+_TIMEOUT = "_trigger_timeout"
+
+
+@dataclass(slots=True)
+class Timeout:
+    """What is kept of a conversation's timeout. arguments: `context.args` of the last update."""
+
+    key: tuple[int | str, ...]
+    update: Update
+    arguments: list[str] | None
+
+
+def reference(application: AnyApplication, callback: Callable[..., Any]) -> str:
+    """The name of a callback. Raises ValueError, with what to do, if other processes could not find it by any."""
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, ConversationHandler) and getattr(callback, "__name__", "") == _TIMEOUT:
+        return _CONVERSATION + _name_of(application, owner)
+    name = f"{getattr(callback, '__module__', '')}:{getattr(callback, '__qualname__', '')}"
+    try:
+        found = _imported(name)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    if found is None or found != callback:
+        shown = getattr(callback, "__qualname__", None) or repr(callback)
+        raise ValueError(
+            f"{shown} cannot be the callback of a job: another process, or this one after a restart, could not find it."
+            " Make it a function at the top level of a module (no lambda, no function within a function, no method of"
+            " an object, no partial), and give it what it needs as the job's data"
+        )
+    return name
+
+
+def resolve(application: AnyApplication, name: str) -> Callable[..., Any]:
+    """The callback of that name. Raises LookupError if it is gone from the code."""
+    try:
+        if name.startswith(_CONVERSATION):
+            handler = conversations_of(application)[name.removeprefix(_CONVERSATION)]
+            return getattr(handler, _TIMEOUT)  # type: ignore[no-any-return]
+        return _imported(name)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, KeyError) as error:
+        raise LookupError(f"the callback {name} of a job is not in the code any more") from error
+
+
+def packed(data: object) -> tuple[object, int | None, int | None]:
+    """A job's data as it is kept, and the chat and user whose turn a conversation's timeout is."""
+    if not isinstance(data, _ConversationTimeoutContext):
+        return data, None, None
+    update = data.update
+    kept = Timeout(data.conversation_key, update, getattr(data.callback_context, "args", None))
+    chat, user = update.effective_chat, update.effective_user
+    return kept, chat.id if chat else None, user.id if user else None
+
+
+def last_update(data: object) -> dict[str, Any] | None:
+    """Of a conversation's timeout, the update that tells which conversation it is, as JSON."""
+    if not isinstance(data, Timeout):
+        return None
+    fields = data.update.to_dict()
+    if "callback_query" in fields:
+        fields["callback_query"]["data"] = ""  # may be any object of the bot's
+    return fields
+
+
+def unpacked(application: AnyApplication, data: object) -> object:
+    """The data again as the callback expects it. A conversation's timeout gets a new context for its last update."""
+    if not isinstance(data, Timeout):
+        return data
+    context = application.context_types.context.from_update(data.update, application)
+    context.args = data.arguments
+    return _ConversationTimeoutContext(data.key, data.update, application, context)
+
+
+def _imported(name: str) -> Any:
+    module, _, path = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _name_of(application: AnyApplication, handler: AnyConversation) -> str:
+    for name, found in conversations_of(application).items():
+        if found is handler:
+            return name
+    raise ValueError("a conversation handler that was not added to the application has no timeout")

@@ -1,0 +1,260 @@
+"""What is kept of jobs in Redis, below the queue's hash tag. It has no TTL: it is kept until a job is removed or over.
+
+| key                 | type   | field → holds                                                                 |
+|---------------------|--------|-------------------------------------------------------------------------------|
+| jobs:BOT            | hash   | id → Spec: what the job is (pickled)                                          |
+| jobs:BOT:next       | hash   | id → Due: its next occurrence, and its data (pickled)                         |
+| jobs:BOT:name:NAME  | hash   | id → "": the jobs of a name (as its digest)                                   |
+| jobs:BOT:made       | hash   | id → "time print": jobs made at start, when last, and the digest of how       |
+| jobs:BOT:ran:ID     | string | a job made at start that runs once; until an hour after that                  |
+
+Only those who schedule write a Spec; an occurrence writes the Due of the one after it. So a job that is removed while
+it runs elsewhere stays removed: what its run leaves is a Due without a Spec, which the next occurrence takes away.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import WatchError
+
+from bot.blocking import BlockingRedis
+from bot.job_callbacks import last_update
+from bot.job_records import WITH_NAME, Due, Record, Spec, as_dict, digest_of, may_be_of_start
+from bot.pickling import Pickler, StateError
+from bot.run import current_run
+from bot.store import below_tag
+from queueing.inbox import Inbox, Write
+from queueing.message import MOST_SECONDS, Message, encode
+
+_logger = logging.getLogger(__name__)
+
+_RAN_KEPT = 3600
+_FAR = MOST_SECONDS - 86_400
+"""Seconds for which a message is scheduled at most; an occurrence that is farther gets there in several steps."""
+
+_Pair = tuple[bytes | None, bytes | None]
+_NOTHING: _Pair = (None, None)
+
+
+class JobStore:
+    """The jobs of one bot. Within a run, changes are part of its commit, and reads see them; outside they are made at
+    once. Methods that are no coroutines hold up the process for a round trip. All raise QueueUnavailable.
+    """
+
+    def __init__(self, bot: str, inbox: Inbox, blocking: BlockingRedis, pickler: Callable[[], Pickler]) -> None:
+        self._bot = bot
+        self._front = below_tag(f"updates:{bot}")
+        self._inbox = inbox
+        self._blocking = blocking
+        self._pickler = pickler
+        self._specs = f"jobs:{bot}"
+        self._dues = f"jobs:{bot}:next"
+        self._made = f"jobs:{bot}:made"
+
+    async def load(self, id: str) -> Record:
+        """A job as it is stored."""
+        spec, due = await self._inbox.read([(self._specs, id), (self._dues, id)])
+        return self._record(id, spec, due)
+
+    async def made_at(self, id: str) -> float:
+        """Unix seconds at which a process last made this job at its start; 0 for another job."""
+        if not may_be_of_start(id):
+            return 0.0
+        (made,) = await self._inbox.read([(self._made, id)])
+        return float((made or b"0").split()[0])
+
+    def find(self, id: str) -> Record:
+        """A job as the caller's run sees it."""
+        return self._record(id, *self._stored([id])[id])
+
+    def named(self, name: str) -> Mapping[str, Record]:
+        """The jobs of a name."""
+        key = self._name_key(digest_of(name.encode()))
+        ids = self._blocking.ask(lambda redis: _fields_of(redis, below_tag(key)))
+        return self._records(self._stored(list(dict.fromkeys([*ids, *_changed(key)]))))
+
+    def all(self) -> Mapping[str, Record]:
+        stored = self._blocking.ask(self._read_all)
+        specs, dues = _changed(self._specs), _changed(self._dues)
+        return self._records(
+            {id: _over(id, stored.get(id, _NOTHING), specs, dues) for id in dict.fromkeys([*stored, *specs])}
+        )
+
+    def put(self, id: str, spec: Spec, due: Due) -> None:
+        """Adds a job, or replaces it."""
+        self._change(self._writes(id, spec, due), self._messages(id, spec, due))
+
+    def plan(self, id: str, spec: Spec, due: Due) -> None:
+        """Sets its next occurrence."""
+        self._change([self._due(id, due)], self._messages(id, spec, due))
+
+    def keep_data(self, id: str, due: Due) -> None:
+        """Sets its data, `due` being the occurrence that is set already."""
+        self._change([self._due(id, due)], [])
+
+    def planned(self, id: str) -> Due | None:
+        """The next occurrence, if the caller's run has set it."""
+        due = _changed(self._dues).get(id)
+        return None if due is None else self._record(id, None, due)[1]
+
+    def remove(self, id: str, name: str | None = None) -> None:
+        """No further occurrence is run. name: the job's, if the caller has it at hand."""
+        found = WITH_NAME.fullmatch(id)
+        if name is None and found is None and (spec := self.find(id)[0]):
+            name = spec.name
+        digest = found[1] if found else digest_of((name or "").encode())
+        writes = [Write(self._specs, id, None), Write(self._dues, id, None), Write(self._name_key(digest), id, None)]
+        if may_be_of_start(id):
+            writes.append(Write(self._made, id, None))
+        self._change(writes, [])
+
+    def make(self, id: str, spec: Spec, due: Due, once: bool, print: str) -> None:
+        """Adds a job that every process makes at its start: it is there once, and anew only if the code makes it in
+        another way."""
+        writes, messages = self._writes(id, spec, due), self._messages(id, spec, due)
+        kept = max(0, int((due.at.timestamp() if due.at else 0) - time.time())) + _RAN_KEPT if once else 0
+        self._blocking.ask(lambda redis: self._make(redis, id, writes, messages, kept, print))
+
+    def dumps(self, value: object, name: str) -> bytes:
+        return self._pickler().dumps(value, name)
+
+    async def _make(
+        self, redis: "Redis", id: str, writes: Sequence[Write], messages: Sequence[Message], kept: int, print: str
+    ) -> None:
+        made, ran = below_tag(self._made), below_tag(f"jobs:{self._bot}:ran:{id}")
+        async with redis.pipeline(transaction=True) as pipeline:
+            while True:
+                await pipeline.watch(below_tag(self._specs), ran)
+                there = bool(await pipeline.hexists(below_tag(self._specs), id))
+                before: Any = await pipeline.hget(made, id) or b""
+                is_over = bool(await pipeline.exists(ran)) and not there
+                pipeline.multi()  # type: ignore[no-untyped-call]
+                if not is_over:
+                    pipeline.hset(made, id, f"{time.time():.3f} {print}")
+                if not is_over and (not there or before.decode().rpartition(" ")[2] != print):
+                    self._store(pipeline, writes, messages)
+                    if kept:
+                        pipeline.set(ran, "", ex=kept)
+                try:
+                    await pipeline.execute()
+                except WatchError:
+                    continue
+                return
+
+    def _change(self, writes: Sequence[Write], messages: Sequence[Message]) -> None:
+        run = current_run()
+        if run is None:
+            self._blocking.ask(lambda redis: self._apply(redis, writes, messages))
+            return
+        ids = {write.field for write in writes if write.key == self._dues}
+        if any(write.key == self._specs for write in writes) or messages:
+            run.updates[:] = [update for update in run.updates if update.body.get("job") not in ids]
+        run.writes += writes
+        run.updates += messages
+
+    async def _apply(self, redis: "Redis", writes: Sequence[Write], messages: Sequence[Message]) -> None:
+        async with redis.pipeline(transaction=True) as pipeline:
+            self._store(pipeline, writes, messages)
+            await pipeline.execute()
+
+    def _store(self, pipeline: Any, writes: Sequence[Write], messages: Sequence[Message]) -> None:
+        for write in writes:
+            if write.value is None:
+                pipeline.hdel(below_tag(write.key), write.field)
+            else:
+                pipeline.hset(below_tag(write.key), write.field, write.value)
+        for message in messages:
+            pipeline.rpush(self._front, b'{"open":true,' + encode(message)[1:])  # as RedisInbox puts it
+
+    def _writes(self, id: str, spec: Spec, due: Due) -> list[Write]:
+        name_key = self._name_key(digest_of(spec.name.encode()))
+        spec_write = Write(self._specs, id, self.dumps(as_dict(spec), f"job {spec.name}"))
+        return [spec_write, self._due(id, due), Write(name_key, id, b"")]
+
+    def _due(self, id: str, due: Due) -> Write:
+        return Write(self._dues, id, self.dumps(as_dict(due), "the data of a job"))
+
+    def _messages(self, id: str, spec: Spec, due: Due) -> list[Message]:
+        """What brings the occurrence to some process, in the turn of its chat; nothing of one that is paused."""
+        if due.at is None:
+            return []
+        chat, user = (None if about is None else str(about) for about in (spec.chat_id, spec.user_id))
+        body: dict[str, Any] = {
+            "job": id,
+            "name": spec.name,
+            "token": due.token,
+            "chat": spec.chat_id,
+            "user": spec.user_id,
+        }
+        if fields := last_update(due.data):
+            body["timeout_of"] = fields
+        lane = chat or user or f"job.{digest_of(id.encode())}"
+        return [
+            Message(
+                bot=self._bot,
+                chat=lane,
+                also=user if user != lane else None,
+                id=f"j{due.token}",
+                body=body,
+                send_at=max(0.0, min(due.at.timestamp(), time.time() + _FAR)),
+            )
+        ]
+
+    def _name_key(self, digest: str) -> str:
+        return f"{self._specs}:name:{digest}"
+
+    def _stored(self, ids: Sequence[str]) -> Mapping[str, _Pair]:
+        """Of these jobs, what the caller's run sees; Redis is asked only for what the run did not change itself."""
+        specs, dues = _changed(self._specs), _changed(self._dues)
+        unknown = [id for id in ids if id not in specs or id not in dues]
+        stored = self._blocking.ask(lambda redis: self._read(redis, unknown)) if unknown else {}
+        return {id: _over(id, stored.get(id, _NOTHING), specs, dues) for id in ids}
+
+    async def _read(self, redis: "Redis", ids: Sequence[str]) -> Mapping[str, _Pair]:
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(below_tag(self._specs), list(ids))
+            pipeline.hmget(below_tag(self._dues), list(ids))
+            specs, dues = await pipeline.execute()
+        return {id: (spec, due) for id, spec, due in zip(ids, specs, dues, strict=True)}
+
+    async def _read_all(self, redis: "Redis") -> Mapping[str, _Pair]:
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(below_tag(self._specs))
+            pipeline.hgetall(below_tag(self._dues))
+            specs, dues = await pipeline.execute()
+        return {id.decode(): (spec, dues.get(id)) for id, spec in specs.items()}
+
+    def _records(self, found: Mapping[str, _Pair]) -> Mapping[str, Record]:
+        records = {}
+        for id, (spec, due) in found.items():
+            if spec is not None:
+                try:
+                    records[id] = self._record(id, spec, due)
+                except StateError:  # a bot that lists its jobs shall not lose them all by one
+                    _logger.exception("a job is left out of what is listed")
+        return records
+
+    def _record(self, id: str, spec: bytes | None, due: bytes | None) -> Record:
+        pickler = self._pickler()
+        return (
+            None if spec is None else Spec(**pickler.loads(spec, f"job {id}")),
+            None if due is None else Due(**pickler.loads(due, f"the data of job {id}")),
+        )
+
+
+def _changed(key: str) -> dict[str, bytes | None]:
+    """What the caller's run set and deleted of a hash; the last change of a field counts."""
+    run = current_run()
+    return {} if run is None else {write.field: write.value for write in run.writes if write.key == key}
+
+
+def _over(id: str, stored: _Pair, specs: Mapping[str, bytes | None], dues: Mapping[str, bytes | None]) -> _Pair:
+    return specs.get(id, stored[0]), dues.get(id, stored[1])
+
+
+async def _fields_of(redis: "Redis", key: str) -> Sequence[str]:
+    found: Any = await redis.hkeys(key)
+    return [field.decode() for field in found]

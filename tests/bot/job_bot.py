@@ -1,0 +1,158 @@
+"""A bot with jobs, and processes of it, for tests: its callbacks are at the top level, so that each finds them."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+from telegram import Update
+from telegram.ext import Application, ApplicationBuilder, CommandHandler, ContextTypes, ExtBot
+
+from bot.intake import IntakeApplication, QueuedIntake
+from bot.jobs import SharedJobQueue
+from bot.outbox import Outbox
+from bot.runner import POLICY, Keeper, Runner, Stateless, updates_for
+from bot.store import connect
+from queueing.redis_inbox import RedisInbox
+from queueing.redis_queue import RedisQueue
+from queueing.worker import Worker
+
+BOT = "123456"
+TOKEN = "123456:a-token-of-tests"
+
+Context = ContextTypes.DEFAULT_TYPE
+AnyApplication = Application[Any, Any, Any, Any, Any, Any]
+
+HEARD: list[Any] = []
+"""What callbacks were told, in all processes of a test that are within this one."""
+
+
+async def note(context: Context) -> None:
+    """A job that leaves a trace."""
+    assert context.job is not None
+    HEARD.append(context.job.data)
+
+
+async def note_where(context: Context) -> None:
+    assert context.job is not None
+    HEARD.append((context.job.data, context.application.bot_data["process"]))
+
+
+async def count_up(context: Context) -> None:
+    """A job whose data is its memory."""
+    assert context.job is not None
+    context.job.data["times"] += 1
+    HEARD.append(context.job.data["times"])
+
+
+async def fail(context: Context) -> None:
+    assert context.job is not None
+    HEARD.append(context.job.data)
+    raise RuntimeError("a mistake in a job")
+
+
+async def stop_itself(context: Context) -> None:
+    assert context.job is not None
+    HEARD.append(context.job.data)
+    context.job.schedule_removal()
+
+
+async def note_error(_: object, context: Context) -> None:
+    HEARD.append((type(context.error).__name__, context.job.data if context.job else None))
+
+
+async def set_timer(update: Update, context: Context) -> None:
+    """/set SECONDS: as bots with timers do it, one a chat, named after it."""
+    assert update.effective_message
+    assert context.args
+    assert context.job_queue
+    chat = update.effective_message.chat_id
+    replaced = remove_by_name(str(chat), context)
+    context.job_queue.run_once(note, float(context.args[0]), chat_id=chat, name=str(chat), data=f"timer of {chat}")
+    HEARD.append("replaced" if replaced else "set")
+
+
+async def unset_timer(update: Update, context: Context) -> None:
+    assert update.effective_message
+    HEARD.append("unset" if remove_by_name(str(update.effective_message.chat_id), context) else "none")
+
+
+def remove_by_name(name: str, context: Context) -> bool:
+    assert context.job_queue
+    jobs = context.job_queue.get_jobs_by_name(name)
+    for job in jobs:
+        job.schedule_removal()
+    return bool(jobs)
+
+
+async def set_and_fail(update: Update, context: Context) -> None:
+    assert context.job_queue
+    HEARD.append("tried")
+    context.job_queue.run_once(note, 0, data="of a run that failed")
+    raise RuntimeError("after the job")
+
+
+def add_handlers(application: AnyApplication) -> None:
+    for name, handler in (("set", set_timer), ("unset", unset_timer), ("fail", set_and_fail)):
+        application.add_handler(CommandHandler(name, handler))
+
+
+def make_jobs(job_queue: Any) -> None:
+    """What a bot does in its main function."""
+    job_queue.run_once(note, 0.3, data="at start, once")
+    job_queue.run_repeating(note, interval=timedelta(hours=1), first=0.3, data="at start, hourly", name="hourly")
+
+
+class Process:
+    """What a process has of the bot. number: which one it is."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        telegram_url: str,
+        number: int = 0,
+        *,
+        keeper: Callable[[AnyApplication], Keeper] = lambda _: Stateless(),
+        add: Callable[[AnyApplication], None] = add_handlers,
+    ) -> None:
+        self.inbox = RedisInbox(redis_url, BOT, lease_seconds=2)
+        self.queue = RedisQueue(redis_url)
+        self.jobs = SharedJobQueue(BOT, self.inbox, lambda: connect(redis_url, 2.0), 2.0)
+        bot: Any = ExtBot(TOKEN, base_url=f"{telegram_url}/bot")
+        builder: Any = ApplicationBuilder().application_class(IntakeApplication).bot(bot).updater(None)
+        self.application: AnyApplication = builder.job_queue(self.jobs).build()
+        self.application.bot_data["process"] = number
+        add(self.application)
+        self.outbox = Outbox(self.queue, lambda _: None, BOT)
+        kinds = {"update": updates_for(self.application), "job": self.jobs.work}
+        self.runner = Runner(self.inbox, self.outbox, keeper(self.application), kinds)
+        self.worker = Worker(self.inbox, self.runner.deliver, workers=8, policy=POLICY, observe=lambda _: None)
+        self._intake = QueuedIntake(self.inbox, BOT)
+        self._stack = AsyncExitStack()
+
+    async def start(self, *, works: bool = True) -> None:
+        """works: takes what is due; otherwise it only schedules."""
+        for part in (self.inbox, self.queue):
+            await part.start()
+            self._stack.push_async_callback(part.close)
+        await self.application.initialize()
+        self._stack.push_async_callback(self.application.shutdown)
+        await self.application.start()
+        self._stack.push_async_callback(self.application.stop)
+        if works:
+            await self.worker.start()
+            self._stack.push_async_callback(self.worker.stop)
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    async def hear(self, update_id: int, text: str, chat: int = 42) -> None:
+        """A person writes to the bot, and this process takes it in."""
+        person = {"id": chat, "is_bot": False, "first_name": "Ada"}
+        message: dict[str, Any] = {"message_id": update_id, "date": 1, "text": text, "from": person}
+        message["chat"] = {"id": chat, "type": "private", "first_name": "Ada"}
+        if text.startswith("/"):
+            length = len(text.split()[0])
+            message["entities"] = [{"type": "bot_command", "offset": 0, "length": length}]
+        taken = await self._intake.take(update_id, {"update_id": update_id, "message": message})
+        assert taken.settled

@@ -1,0 +1,293 @@
+"""Jobs of several processes: each occurrence runs once, wherever it was made, and in the turn of its chat."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from redis.asyncio import Redis
+
+from bot.playground import Config, Playground, start_playground
+from bot.run import CURRENT, Run
+from bot.store import below_tag
+from tests.bot import job_bot
+from tests.bot.job_bot import BOT, HEARD, TOKEN, Process
+from tests.conftest import wait_until
+
+ROOT = Path(__file__).parents[2]
+Start = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[list[Any]]:
+    HEARD.clear()
+    yield HEARD
+    HEARD.clear()
+
+
+@pytest.fixture
+async def stand_in() -> AsyncIterator[Playground]:
+    playground = await start_playground(config=Config(token=TOKEN))
+    yield playground
+    await playground.close()
+
+
+@pytest.fixture
+async def start(redis_url: str, stand_in: Playground) -> AsyncIterator[Start]:
+    """Starts what several processes would have."""
+    started: list[Process] = []
+
+    async def start(*, before: Callable[[Any], object] | None = None, works: bool = True, **more: Any) -> Process:
+        process = Process(redis_url, stand_in.url, len(started), **more)
+        started.append(process)
+        if before is not None:
+            before(process.jobs)
+        await process.start(works=works)
+        return process
+
+    yield start
+    for process in reversed(started):
+        await process.stop()
+
+
+async def nothing_left(redis: Redis) -> bool:
+    """Whether no job is kept."""
+    return not [key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if ":ran:" not in key]
+
+
+async def test_a_job_runs_once_in_one_of_several_processes(start: Start, redis: Redis) -> None:
+    processes = [await start() for _ in range(3)]
+    for number in range(20):
+        processes[number % 3].jobs.run_once(job_bot.note, 0.2, data=number, chat_id=number)
+    await wait_until(lambda: len(HEARD) >= 20, "all to run")
+    await wait_until(lambda: nothing_left(redis), "nothing to be kept of them")
+    assert sorted(HEARD) == list(range(20))
+
+
+async def test_a_timer_is_replaced_and_removed_by_other_processes(start: Start, redis: Redis) -> None:
+    one, other = await start(works=False), await start()
+    await one.hear(1, "/set 600")
+    await wait_until(lambda: HEARD == ["set"], "the timer to be set")
+    await one.hear(2, "/set 0.5")
+    await wait_until(lambda: len(HEARD) == 3, "the second timer to ring")
+    assert HEARD == ["set", "replaced", "timer of 42"]
+    await one.hear(3, "/unset")
+    await one.hear(4, "/set 600")
+    await other.hear(5, "/unset")
+    await wait_until(lambda: len(HEARD) == 6, "the rest")
+    assert HEARD[3:] == ["none", "set", "unset"]
+    await wait_until(lambda: nothing_left(redis), "nothing to be kept of them")
+
+
+async def test_jobs_of_a_run_that_failed_are_not_made(start: Start, redis: Redis) -> None:
+    process = await start()
+    await process.hear(1, "/fail")
+    await wait_until(lambda: HEARD.count("tried") >= 3, "the third attempt")
+    await wait_until(lambda: "of a run that failed" in HEARD, "the job that the last attempt made")
+    await wait_until(lambda: nothing_left(redis), "nothing to be kept")
+    assert HEARD.count("of a run that failed") == 1
+
+
+async def test_a_repeating_job_goes_on_and_remembers(start: Start) -> None:
+    processes = [await start() for _ in range(2)]
+    processes[0].jobs.run_repeating(job_bot.count_up, 0.2, first=0.05, data={"times": 0}, name="up")
+    await wait_until(lambda: len(HEARD) >= 4, "four occurrences")
+    (job,) = processes[1].jobs.get_jobs_by_name("up")
+    job.schedule_removal()
+    assert HEARD[:4] == [1, 2, 3, 4]
+    assert processes[0].jobs.get_jobs_by_name("up") == ()
+
+
+async def test_the_last_occurrence_ends_a_repeating_job(start: Start, redis: Redis) -> None:
+    process = await start()
+    process.jobs.run_repeating(job_bot.note, 0.2, first=0.05, last=0.5, data="tick")
+    await wait_until(lambda: nothing_left(redis), "the job to be over")
+    assert 2 <= len(HEARD) <= 3
+
+
+async def test_a_job_may_end_itself(start: Start, redis: Redis) -> None:
+    process = await start()
+    process.jobs.run_repeating(job_bot.stop_itself, 0.1, data="once")
+    await wait_until(lambda: bool(HEARD), "its first occurrence")
+    await wait_until(lambda: nothing_left(redis), "the job to be gone")
+    assert HEARD == ["once"]
+
+
+async def test_times_are_as_in_one_process(start: Start) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    process, other = await start(works=False), await start(works=False)
+    process.jobs.run_daily(job_bot.note, time(9, 30, tzinfo=berlin), days=(1,), name="daily")
+    process.jobs.run_monthly(job_bot.note, time(8, 0), day=-1, name="monthly")
+    process.jobs.run_once(job_bot.note, datetime(2090, 1, 1, tzinfo=UTC), name="far")
+    process.jobs.run_custom(job_bot.note, {"trigger": "cron", "minute": 7}, name="custom")
+    next_of = {job.name: job.next_t for job in other.jobs.jobs()}
+    daily, monthly = next_of["daily"], next_of["monthly"]
+    assert daily is not None
+    assert monthly is not None
+    assert (daily.astimezone(berlin).strftime("%a %H:%M"), daily > datetime.now(UTC)) == ("Mon 09:30", True)
+    assert (monthly + timedelta(days=1)).day == 1
+    assert monthly.hour == 8
+    assert next_of["far"] == datetime(2090, 1, 1, tzinfo=UTC)
+    assert next_of["custom"] is not None
+    assert next_of["custom"].minute == 7
+    assert {job.name for job in other.jobs.jobs("^(dai|mon)")} == {"daily", "monthly"}
+
+
+async def test_a_job_survives_a_restart_and_runs_late(start: Start) -> None:
+    first = await start(works=False)
+    first.jobs.run_once(job_bot.note, 0.1, data="late", user_id=7)
+    first.jobs.run_repeating(job_bot.note, 0.1, data="missed", name="often")
+    first.jobs.run_repeating(job_bot.note, 0.1, data="strict", name="strict", job_kwargs={"misfire_grace_time": 1})
+    await first.stop()
+    await asyncio.sleep(1.3)  # nothing runs meanwhile: that is what is tested
+    second = await start()
+    await wait_until(lambda: HEARD.count("missed") >= 3 and HEARD.count("strict") >= 2, "them to go on")
+    for job in second.jobs.jobs():
+        job.schedule_removal()
+    assert HEARD.count("late") == 1
+    assert HEARD.count("missed") <= 6, "of those missed one is run"
+
+
+async def test_a_paused_job_waits(start: Start) -> None:
+    one, other = await start(), await start()
+    one.jobs.run_repeating(job_bot.note, 0.1, data="tick", name="ticking")
+    await wait_until(lambda: bool(HEARD), "it to run")
+    (job,) = other.jobs.get_jobs_by_name("ticking")
+    job.enabled = False
+    await asyncio.sleep(0.3)  # what was in flight has ended
+    seen = len(HEARD)
+    assert job.next_t is None
+    assert not one.jobs.get_jobs_by_name("ticking")[0].enabled
+    await asyncio.sleep(0.5)
+    assert len(HEARD) == seen
+    job.enabled = True
+    await wait_until(lambda: len(HEARD) > seen, "it to go on")
+    job.schedule_removal()
+
+
+async def test_a_job_that_fails(start: Start, redis: Redis) -> None:
+    process = await start()
+    process.application.add_error_handler(job_bot.note_error)
+    process.jobs.run_once(job_bot.fail, 0, data="mine", chat_id=42)
+    await wait_until(lambda: ("RuntimeError", "mine") in HEARD, "the error handler to hear of it")
+    assert HEARD == ["mine"] * 3 + [("RuntimeError", "mine")]
+    await wait_until(lambda: nothing_left(redis), "the job to be over")
+
+    async def letter() -> bool:
+        return bool(await process.inbox.dead_letters())
+
+    await wait_until(letter, "the dead letter")
+    (dead,) = await process.inbox.dead_letters()
+    assert "a mistake in a job" in dead.error
+    assert "job_bot.py" in dead.error
+
+
+async def test_a_repeating_job_that_fails_goes_on(start: Start) -> None:
+    process = await start()
+    process.jobs.run_repeating(job_bot.fail, 3600, first=0.1, data="mine", name="failing")
+    (job,) = process.jobs.get_jobs_by_name("failing")
+    first = job.next_t
+    await wait_until(lambda: len(HEARD) == 3, "its attempts")
+
+    def moved_on() -> bool:
+        (again,) = process.jobs.get_jobs_by_name("failing")
+        return bool(first and again.next_t and again.next_t - first > timedelta(minutes=59))
+
+    await wait_until(moved_on, "the next occurrence to be set")
+
+
+async def test_jobs_made_at_start_by_all_exist_once(start: Start) -> None:
+    for _ in range(6):
+        process = await start(before=job_bot.make_jobs)
+    await wait_until(lambda: len(HEARD) >= 2, "both to run")
+    await start(before=job_bot.make_jobs)
+    await asyncio.sleep(0.6)  # as long as one of them would take
+    assert sorted(HEARD) == ["at start, hourly", "at start, once"]
+    assert len(process.jobs.get_jobs_by_name("hourly")) == 1
+
+
+async def test_code_that_makes_a_job_in_another_way_replaces_it(start: Start) -> None:
+    def before(jobs: Any) -> None:
+        jobs.run_repeating(job_bot.note, 3600, data="x", name="same")
+        jobs.run_repeating(job_bot.note, 7200, data="x", name="same")
+
+    def after(jobs: Any) -> None:
+        jobs.run_repeating(job_bot.note, 1800, data="x", name="same")
+        jobs.run_repeating(job_bot.note, 7200, data="x", name="same")
+
+    await start(before=before, works=False)
+    new = await start(before=after, works=False)
+    intervals = sorted(job.job.trigger.interval for job in new.jobs.get_jobs_by_name("same"))
+    assert intervals == [timedelta(seconds=1800), timedelta(seconds=7200)]
+
+
+async def test_a_job_that_the_code_makes_no_more_goes(start: Start) -> None:
+    old = await start(before=lambda jobs: jobs.run_repeating(job_bot.note, 0.3, name="gone"), works=False)
+    await old.stop()
+    new = await start()
+    await wait_until(lambda: not new.jobs.get_jobs_by_name("gone"), "it to be removed")
+    assert HEARD == []
+
+
+async def test_an_id_is_taken_once(start: Start) -> None:
+    process = await start(works=False)
+    process.jobs.run_once(job_bot.note, 600, data=1, job_kwargs={"id": "my job"})
+    with pytest.raises(Exception, match="my job"):
+        process.jobs.run_once(job_bot.note, 600, job_kwargs={"id": "my job"})
+    process.jobs.run_once(job_bot.note, 600, data=2, job_kwargs={"id": "my job", "replace_existing": True})
+    (job,) = process.jobs.jobs()
+    assert job.data == 2
+    job.schedule_removal()
+    assert process.jobs.jobs() == ()
+
+
+async def test_what_cannot_be_found_again_is_refused(start: Start) -> None:
+    process = await start(works=False)
+
+    async def within(_: Any) -> None:
+        """A function within a function."""
+
+    with pytest.raises(ValueError, match=r"within.* cannot be the callback of a job"):
+        process.jobs.run_once(within, 1)
+    with pytest.raises(ValueError, match="lambda"):
+        process.jobs.run_once(lambda _: None, 1)
+    with pytest.raises(ValueError, match="top level of a module"):
+        process.jobs.run_once(process.hear, 1)
+    with pytest.raises(RuntimeError, match="cannot be stored"):
+        process.jobs.run_once(job_bot.note, 1, data=lambda: None)
+
+
+async def test_a_run_sees_what_it_changed_before_it_is_stored(start: Start, redis: Redis) -> None:
+    process = await start(works=False)
+    process.jobs.run_once(job_bot.note, 600, data=1, name="old")
+    run = Run("a run", quiet=True, sends=[])
+    token = CURRENT.set(run)
+    try:
+        for job in process.jobs.get_jobs_by_name("old"):
+            job.schedule_removal()
+        new = process.jobs.run_once(job_bot.note, 600, data=2, name="new")
+        assert process.jobs.get_jobs_by_name("old") == ()
+        assert process.jobs.get_jobs_by_name("new") == (new,)
+        assert process.jobs.get_jobs_by_name("new")[0] is new
+        assert [job.data for job in process.jobs.jobs()] == [2]
+        assert new.next_t is not None
+        new.schedule_removal()
+        assert process.jobs.jobs() == ()
+        assert run.updates == []
+    finally:
+        CURRENT.reset(token)
+    assert [job.data for job in process.jobs.jobs()] == [1], "nothing is stored before the commit"
+
+
+async def test_a_job_is_one_object_while_it_is_held(start: Start) -> None:
+    process = await start(works=False)
+    job = process.jobs.run_once(job_bot.note, 600, data={"a": 1}, chat_id=5)
+    assert process.jobs.job_of(job.id) is job
+    assert process.jobs.jobs()[0] is job
+    other = await start(works=False)
+    same = other.jobs.job_of(job.id)
+    assert (same.data, same.chat_id, same.name, same.callback) == ({"a": 1}, 5, "note", job_bot.note)
+    assert same == job
