@@ -31,7 +31,6 @@ from bot.call import MAX_FILE, FileRef, parse_call
 from bot.file_store import KEEP, KEEP_SENT, PIECE, DiskFiles, FileGone, FileStore, RedisFiles
 from bot.files import MAX_PHOTO, Files
 from queueing.errors import QueueFull
-from tests.bot.raw_server import RawServer
 
 TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
 

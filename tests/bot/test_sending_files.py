@@ -1,11 +1,9 @@
 """Files all the way: packed, queued, taken by a worker, streamed to the stand-in, and compared byte by byte."""
 
-import asyncio
 import hashlib
 import io
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -136,9 +134,7 @@ async def with_redis(playground: Playground, client: "Redis", redis_url: str) ->
 # --- what is sent
 
 
-async def test_a_photo_and_a_document_arrive_as_they_were(
-    house: House, eventually: Eventually, tmp_path: Path
-) -> None:
+async def test_a_photo_and_a_document_arrive_as_they_were(house: House, eventually: Eventually, tmp_path: Path) -> None:
     path = tmp_path / 'a "report" für Ödön.txt'
     path.write_bytes(b"\r\n--not a boundary\r\n")
     with path.open("rb") as handle:
@@ -147,7 +143,7 @@ async def test_a_photo_and_a_document_arrive_as_they_were(
     shown = house.shown()
     assert shown["caption"] == "höre"
     assert (shown["document"]["file_name"], shown["document"]["mime_type"]) == (
-        'a %22report%22 für Ödön.txt',
+        "a %22report%22 für Ödön.txt",
         "text/plain",
     )
     await house.send("sendPhoto", {"photo": InputFile(b"pixels")})
@@ -219,3 +215,101 @@ async def test_a_flood_holds_it_and_it_is_sent_then(house: House, eventually: Ev
     await house.send("sendDocument", {"document": InputFile(b"later")})
     await eventually(lambda: len(house.sent) == 1, "the document")
     assert house.uploads() == [b"later"]
+
+
+# --- what is not sent
+
+
+async def test_a_file_that_is_gone_is_a_dead_letter(with_redis: House, redis: "Redis", eventually: Eventually) -> None:
+    message = await packed(with_redis.files, "sendDocument", {"document": InputFile(b"soon gone")})
+    await redis.flushall()
+    await with_redis.queue.enqueue([message])
+    await eventually(lambda: with_redis.dead == ["file_gone"], "the dead letter")
+    assert with_redis.calls == []
+
+
+async def test_half_a_file_is_never_taken_for_the_whole(
+    with_redis: House, redis: "Redis", eventually: Eventually
+) -> None:
+    data = os.urandom(3 * PIECE)
+    message = await packed(with_redis.files, "sendDocument", {"document": InputFile(data)})
+    await redis.hdel(store.file_key(hashlib.sha256(data).hexdigest()), "2")
+    await with_redis.queue.enqueue([message])
+    await eventually(lambda: with_redis.dead == ["file_gone"], "the dead letter")
+    assert (with_redis.calls, with_redis.uploads()) == ([], [])
+
+
+SECRET = "what is on our disk"
+
+
+def ref(**fields: object) -> dict[str, object]:
+    return {"key": "0" * 64, "name": "x", "type": "text/plain", "size": 5, **fields}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "files", "reason"),
+    [
+        ({"document": "file://PATH"}, None, "local_file"),
+        ({"document": "attach://PATH"}, None, "local_file"),
+        ({"document": "attach://part"}, None, "local_file"),
+        ({"document": "attach://part"}, {"other": ref()}, "local_file"),
+        ({"document": " attach://part"}, {"part": ref()}, "local_file"),
+        ({"media": '[{"type":"document","media":"file://PATH"}]'}, None, "local_file"),
+        ({"document": "attach://part"}, {"part": ref(key="PATH")}, "malformed"),
+        ({"document": "attach://part"}, {"part": ref(key="../../PATH")}, "malformed"),
+        ({"document": "attach://part"}, {"part": ref(key="A" * 64)}, "malformed"),
+        ({"document": "attach://part"}, {"part": "PATH"}, "malformed"),
+        ({}, {"document": ref(path="PATH")}, "malformed"),
+        ({}, {"document": ref()}, "file_gone"),
+    ],
+)
+async def test_no_producer_has_a_file_of_our_disk_sent(
+    house: House, redis: "Redis", eventually: Eventually, tmp_path: Path, kwargs: object, files: object, reason: str
+) -> None:
+    path = tmp_path / "secret.txt"
+    path.write_text(SECRET)
+    text = json.dumps({"method": "sendDocument", "kwargs": kwargs, "files": files}).replace("PATH", str(path))
+    if isinstance(house.queue, RedisQueue):
+        element = {"bot_token": TOKEN, "chat_id": 1001, **json.loads(text)}
+        await redis.rpush("telegram_messages", json.dumps(element))
+    else:
+        await house.queue.enqueue([Message(bot=BOT, chat="1001", body=json.loads(text))])
+    await eventually(lambda: house.dead == [reason], f"a dead letter: {reason}")
+    assert house.calls == []
+
+
+async def test_a_path_is_only_a_string(
+    with_redis: House, redis: "Redis", eventually: Eventually, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret.txt"
+    path.write_text(SECRET)
+    element = {"bot_token": TOKEN, "chat_id": 1001, "method": "sendDocument", "kwargs": {"document": str(path)}}
+    await redis.rpush("telegram_messages", json.dumps(element))
+    await eventually(lambda: len(with_redis.sent) == 1, "the call")
+    assert with_redis.uploads() == []
+    assert with_redis.shown()["document"]["file_id"] == str(path)
+
+
+async def test_any_producer_may_name_what_is_in_the_store(
+    with_redis: House, redis: "Redis", eventually: Eventually
+) -> None:
+    _, refs = await with_redis.files.pack({"document": InputFile(b"shared")})
+    element = {"bot_token": TOKEN, "chat_id": 1001, "method": "sendDocument", "files": refs}
+    await redis.rpush("telegram_messages", json.dumps(element))
+    await eventually(lambda: with_redis.uploads() == [b"shared"], "the document")
+
+
+# --- time, limits, restarts
+
+
+async def test_what_is_unsent_when_a_queue_in_the_process_stops_is_sent_by_the_next(
+    playground: Playground, eventually: Eventually, tmp_path: Path
+) -> None:
+    files = Files(DiskFiles(tmp_path / "files"))
+    first = House(MemoryQueue(journal=tmp_path / "unsent"), files, playground)
+    await first.queue.start()
+    await first.send("sendDocument", {"document": InputFile(b"kept on disk")})
+    await first.queue.close()
+    again = Files(DiskFiles(tmp_path / "files"))
+    async with House(MemoryQueue(journal=tmp_path / "unsent"), again, playground) as second:
+        await eventually(lambda: second.uploads() == [b"kept on disk"], "the document")
