@@ -4,7 +4,12 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+Piece = bytes | memoryview
+
+_AT_ONCE = 512 * 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +20,18 @@ class Part:
     filename: str
     type: str
     size: int
-    pieces: Callable[[], AsyncIterator[bytes]]
+    pieces: Callable[[], AsyncIterator[Piece]]
+
+
+def in_memory(name: str, filename: str, type: str, content: bytes) -> Part:
+    """A file that is at hand."""
+    return Part(name, filename, type, len(content), partial(_in_pieces, content))
+
+
+async def _in_pieces(content: bytes) -> AsyncIterator[Piece]:
+    view = memoryview(content)
+    for start in range(0, len(content), _AT_ONCE):
+        yield view[start : start + _AT_ONCE]
 
 
 class Form:
@@ -32,7 +48,7 @@ class Form:
         files = sum(len(head) + part.size + len(b"\r\n") for head, part in self._parts)
         self.size = len(self._fields) + files + len(self._end)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncIterator[Piece]:
         """The body. The first piece is there at once."""
         yield self._fields
         for head, part in self._parts:
