@@ -116,6 +116,7 @@ end
 -- The head of a list, and the time before which it is not to be sent: of its retry or, if it waits for another message,
 -- of the next look. The end of that one comes first as a rule; a head that is not tried yet is noted as if it was.
 local head_and_time
+local UNTRIED = '0 0 0\n'
 do
   local LOOK_AGAIN_MS = 60000
   local BEHIND_MOST = 100 -- heads that go to the tail, in one look
@@ -136,7 +137,7 @@ do
       if not id then return entry, 0 end
       if not is_behind then
         parents.wait(id, lane)
-        redis.call('HSETNX', TRIES, tries_key, '0 0 0\n')
+        redis.call('HSETNX', TRIES, tries_key, UNTRIED)
         any_tried = true
         return entry, math.min(now + LOOK_AGAIN_MS, (expires or math.huge) + skew)
       end

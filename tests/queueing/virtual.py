@@ -134,12 +134,12 @@ class _Process(RedisQueue):
 @dataclass(frozen=True)
 class Answer:
     """What a claim was answered, even if the answer got lost. grants: lane, token, id, attempts and take-overs of each;
-    poisoned: how many; again: there is more to look at than one call may."""
+    dead: the reasons of those that died in their lanes; again: there is more to look at than one call may."""
 
     grants: Sequence[tuple[str, str, str, int, int]]
     stale: Sequence[str]
     lost: Sequence[str]
-    poisoned: int
+    dead: Sequence[str]
     again: bool
 
 
@@ -169,10 +169,10 @@ class World:
     def answer(self, queue: Queue, claim: Claim | None) -> Answer:
         assert claim
         grants = [(one.lane, one.token, one.message.id, one.attempts, one.takeovers) for one in claim.leases]
-        poisoned = sum(reason == "poison" for reason, _ in claim.buried)
+        dead = [reason for reason, _ in claim.buried]
         # Within a process, times are floats: what is due in a picosecond is due.
         again = claim.more or (claim.next_due is not None and claim.next_due < 0.0005)
-        return Answer(grants, claim.stale, claim.lost, poisoned, again)
+        return Answer(grants, claim.stale, claim.lost, dead, again)
 
     def advance(self, ms: int) -> None:
         self.clock.now += ms
@@ -217,7 +217,7 @@ class RedisWorld(World):
             ],
             [token.decode() for token in stale],
             [token.decode() for token in lost],
-            buried[::2].count(b"poison"),
+            [reason.decode() for reason in buried[::2]],
             due == 0 or doors > 0,
         )
 
