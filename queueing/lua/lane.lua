@@ -12,17 +12,17 @@ local FRESH_MS = 60000
 
 local function parse(entry)
   local id, flags, accepted, expires, words, at = string.match(entry, '^(%S+) (%S+) (%d+) ?(%d*)([^\n]*)\n()')
-  local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
-  local message = {
-    id = id, tracked = has('t'), held = has('h'), resent = has('r'), paid = has('p'),
-    accepted = tonumber(accepted), expires = tonumber(expires), element = string.sub(entry, at),
-  }
-  if words ~= '' or string.find(flags, '[ovw]') then
-    for name, value in string.gmatch(words, '(%l+)=(%S+)') do message[name] = value end
+  local message = { id = id, accepted = tonumber(accepted), expires = tonumber(expires), element = string.sub(entry, at) }
+  if flags ~= '-' then
+    local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
+    message.tracked, message.held, message.resent, message.paid = has('t'), has('h'), has('r'), has('p')
     message.provisional, message.awaited, message.may_wait = has('v'), has('w'), has('a')
     message.open = message.provisional or has('o')
-    message.linked = message.open or message.awaited or message.group ~= nil
   end
+  if words ~= '' then
+    for name, value in string.gmatch(words, '(%l+)=(%S+)') do message[name] = value end
+  end
+  message.linked = message.open or message.awaited or message.group ~= nil
   return message
 end
 
