@@ -131,6 +131,7 @@ _REASONS = {
     "door": "for a process to look at it",
     "flood": "since Telegram asked for a pause (429)",
     "outage": "for Telegram, which fails or does not answer",
+    "parent": "for another message that has to end before",
     "paused": "until somebody resumes what was paused",
     "retry": "for the next try",
     "schedule": "for the time it is meant for",

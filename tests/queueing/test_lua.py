@@ -9,8 +9,10 @@ import pytest
 import redis as sync_redis
 
 from queueing.contract import Lease, Queue, Settlement
+from queueing.inbox import Commit
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message
+from queueing.redis_inbox import RedisInbox
 from queueing.retry import Ack, Bury, Decision, Hold, Move, Release, Scope
 from queueing.scripts import Script
 from tests.queueing.virtual import LEASE, RedisWorld, stop_time
@@ -58,7 +60,7 @@ class Stage:
     def __init__(self, world: RedisWorld) -> None:
         self.world = world
         self.silent, self.queue = world.new_process(RATES), world.new_process(RATES)
-        world.run(self.queue.enqueue([message(f"dead{n}", n) for n in range(3)]))
+        world.run(self.queue.enqueue([message(f"dead{n}", n, provisional=True, group="g") for n in range(3)]))
         leases = self.claim(self.queue, 3)
         self.claim(self.queue, 0, [Settlement(lease, Bury("blocked", "by the user")) for lease in leases])
         world.run(self.queue.enqueue([message("a"), message("b"), message("c", 43), message("d", -44)]))
@@ -67,7 +69,11 @@ class Stage:
         for _ in range(3):
             world.advance(round(LEASE * 1000 / 3))
             self.claim(self.queue, 0, held=self.held)
-        world.run(self.queue.enqueue([message("e", 45), message("f", 45)]))
+        world.run(self.queue.enqueue([message("e", 45), message("f", 45, after=["b"]), message("g", 46, also="45")]))
+        self.inbox = RedisInbox("redis://", "1")
+        self.inbox._redis = self.inbox._patient = world.client
+        world.run(self.inbox.accept(message("update"), 1))
+        (self.update,) = self.claim(self.inbox, 1)
         world.run(self.queue.pause("7", reason="a test"))
 
     def claim(
@@ -84,6 +90,9 @@ VERBS: dict[str, Callable[[Stage], Any]] = {
     "redrive": lambda stage: stage.queue.redrive(["dead0", "dead1"], head=True),
     "drop": lambda stage: stage.queue.drop(["dead0", "dead1"]),
     "trim": lambda stage: stage.queue.trim(),
+    "cancel_group": lambda stage: stage.queue.cancel_group("g"),
+    "accept": lambda stage: stage.inbox.accept(message("another update"), 2),
+    "commit": lambda stage: stage.inbox.commit(stage.update.message, Commit([message("s")])),
     "cancel": lambda stage: stage.queue.cancel("f"),
     "pause": lambda stage: stage.queue.pause("1", "43", "a test"),
     "resume": lambda stage: stage.queue.resume("7"),
