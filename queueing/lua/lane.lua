@@ -4,7 +4,7 @@
 -- An entry: "id flags accepted", " expires" if it does, the words below, a line's end, and the element. Times: ms.
 -- flags: - or any of t (tracked), h (held in doubt), r (sent again in doubt), p (paid), o (open), v (open, and
 -- provisional), w (awaited), a (it may have to wait for others: after or behind them).
--- words: after=ID,ID  behind=ID  hold=LANE,LANE  group=NAME, see parents.lua.
+-- words: after=ID,ID (?ID: one that was not known)  behind=ID  hold=LANE,LANE  group=NAME, see parents.lua.
 
 -- A lane that was empty counts as served this long ago: it goes before the busy ones, but not before those that have
 -- waited for longer than this, so that a stream of new lanes starves nobody.

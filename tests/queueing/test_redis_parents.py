@@ -65,6 +65,22 @@ async def test_what_names_others_wrongly_is_a_dead_letter(
     assert list((await queue.claim(1)).buried) == [("malformed", error)]
 
 
+async def test_those_that_are_after_each_other_or_themselves_do_not_wait_for_ever(
+    queue: RedisQueue, redis: Redis
+) -> None:
+    await redis.rpush(
+        FRONT, element("p1", provisional=True, after=["p2"]), element("p2", provisional=True, after=["p1"])
+    )
+    await redis.rpush(FRONT, element("p3", provisional=True, after=["p3"]), element("n"))
+    claim = await queue.claim(5)
+    assert ids(claim) == ["n"]
+    assert [error for _, error in claim.buried] == [
+        "message p2, which had to be sent before it, is not known",
+        "message p1, which had to be sent before it, is dead",
+        "message p3, which had to be sent before it, is not known",
+    ]
+
+
 async def test_those_after_one_that_cannot_be_read_die_with_it(queue: RedisQueue) -> None:
     await queue.enqueue([message("p1", provisional=True, ttl=-1.0), message("c", after=["p1"])])
     claim = await queue.claim(5)
