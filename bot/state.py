@@ -186,7 +186,8 @@ class Keeper:
             await asyncio.wait(self._tasks)
 
     def _job_of(self, id: str) -> Any:
-        return self._application.job_queue.job_of(id)
+        job_queue: Any = self._application.job_queue
+        return job_queue.job_of(id)
 
     def _data(self, kind: str, stored: Mapping[int, bytes | None], why_not: str = _NOT_OWN) -> StoredData:
         make = getattr(self._application.context_types, kind)
