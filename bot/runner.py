@@ -16,6 +16,7 @@ the inbox says by a Kind what is to be done with them.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,7 @@ from telegram import Update
 
 from bot.intake import AnyApplication, process
 from bot.outbox import Outbox
+from bot.pickling import StateError
 from bot.run import Run, carry_out, is_of_the_queue
 from bot.traces import summary, with_traceback
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
@@ -107,6 +109,7 @@ class Runner:
         self._outbox = outbox
         self._keeper = keeper
         self._kinds = kinds
+        self._merging = asyncio.Lock()
 
     async def deliver(self, message: Message, _may_write: MayWrite) -> Outcome:
         """See queueing.worker.Deliver. It takes as long as the handlers do."""
@@ -117,6 +120,9 @@ class Runner:
             return await self._run(message, self._work(message), run)
         except MalformedMessage as error:
             return Rejected(str(error), "malformed")
+        except StateError as error:
+            _logger.error("the state of %s is at fault: %s", message.id, error)
+            return RetryLater(str(error), HANDLER_FAILED) if quiet else Rejected(with_traceback(error), HANDLER_FAILED)
         except (QueueFull, QueueUnavailable) as error:
             return _later(error)
         finally:
@@ -169,16 +175,19 @@ class Runner:
         """Whether it is stored; not so if the lease was lost."""
         sends = await self._outbox.keep_shared(run.take_sends())
         writes = loaded.writes()
-        for _ in range(_CONFLICTS_MOST):
-            conflicts = await self._inbox.commit(message, Commit(sends, run.updates, [*writes, *run.writes]))
-            if conflicts is None:
-                return False
-            if not conflicts:
-                self._outbox.tell(sends)
-                return True
-            if any(conflict.write in run.writes for conflict in conflicts):
-                break
-            writes = loaded.merge(conflicts)
+        async with AsyncExitStack() as turn:
+            for attempt in range(_CONFLICTS_MOST):
+                conflicts = await self._inbox.commit(message, Commit(sends, run.updates, [*writes, *run.writes]))
+                if conflicts is None:
+                    return False
+                if not conflicts:
+                    self._outbox.tell(sends)
+                    return True
+                if any(conflict.write in run.writes for conflict in conflicts):
+                    break
+                if not attempt:  # of those that change the same, one at a time tries again, or each spoils it for all
+                    await turn.enter_async_context(self._merging)
+                writes = loaded.merge(conflicts)
         raise QueueUnavailable("others changed what it had read, again and again")
 
 
