@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
 from bot.blocking import BlockingRedis
-from bot.job_callbacks import last_update
+from bot.job_callbacks import place_of
 from bot.job_records import WITH_NAME, Due, Record, Spec, as_dict, digest_of, may_be_of_start
 from bot.pickling import Pickler, StateError
 from bot.run import current_run
@@ -189,7 +189,7 @@ class JobStore:
             "chat": spec.chat_id,
             "user": spec.user_id,
         }
-        if fields := last_update(due.data):
+        if fields := place_of(due.data):
             body["timeout_of"] = fields
         lane = chat or user or f"job.{digest_of(id.encode())}"
         return [

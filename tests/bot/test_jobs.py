@@ -1,6 +1,7 @@
 """Jobs of several processes: each occurrence runs once, wherever it was made, and in the turn of its chat."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -41,7 +42,7 @@ async def start(redis_url: str, stand_in: Playground) -> AsyncIterator[Start]:
     started: list[Process] = []
 
     async def start(*, before: Callable[[Any], object] | None = None, works: bool = True, **more: Any) -> Process:
-        process = Process(redis_url, stand_in.url, len(started), **more)
+        process = Process(redis_url, stand_in.url, **more)
         started.append(process)
         if before is not None:
             before(process.jobs)
@@ -207,6 +208,54 @@ async def test_jobs_made_at_start_by_all_exist_once(start: Start) -> None:
     await asyncio.sleep(0.6)  # as long as one of them would take
     assert sorted(HEARD) == ["at start, hourly", "at start, once"]
     assert len(process.jobs.get_jobs_by_name("hourly")) == 1
+
+
+async def test_six_processes_that_start_make_one(redis_url: str, redis: Redis, stand_in: Playground) -> None:
+    code = "from tests.bot.job_bot import main; main()"
+    command = [sys.executable, "-c", code, redis_url, stand_in.url]
+    pipe = asyncio.subprocess.PIPE
+    processes = [
+        await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(6)
+    ]
+
+    async def ran() -> bool:
+        """Whether all six have made their jobs, and the one that repeats has moved on."""
+        key = below_tag(f"updates:{BOT}:processes")
+        return int(await redis.zcard(key)) == 6 and await redis.hlen(below_tag(f"jobs:{BOT}")) == 1
+
+    try:
+        await wait_until(ran, "all to start and the job that runs once to be over", timeout=60)
+    finally:
+        for process in processes:
+            assert process.stdin
+            process.stdin.close()
+        told = [await process.communicate() for process in processes]
+    lines = sorted(line for out, _ in told for line in out.decode().splitlines())
+    assert lines == ["at start, hourly", "at start, once"], [error.decode() for _, error in told]
+
+
+async def test_a_conversation_times_out_in_another_process(start: Start, redis: Redis) -> None:
+    first = await start(add=job_bot.add_conversation)
+    await first.hear(1, "/begin")
+    await first.hear(2, "hello")
+    await wait_until(lambda: HEARD == ["begun", "on"], "the conversation to go on")
+    await first.stop()
+    second = await start(add=job_bot.add_conversation)
+    await wait_until(lambda: len(HEARD) == 3, "its timeout")
+    await second.hear(3, "still there?")
+    await wait_until(lambda: len(HEARD) == 4, "the next message")
+    assert HEARD == ["begun", "on", ("timed out", "hello", 1), "outside"]
+    await wait_until(lambda: nothing_left(redis), "nothing to be kept of its timeouts")
+
+
+async def test_a_conversation_that_goes_on_does_not_time_out(start: Start) -> None:
+    processes = [await start(add=job_bot.add_conversation) for _ in range(2)]
+    await processes[0].hear(1, "/begin")
+    for number in range(2, 9):
+        await asyncio.sleep(0.2)  # two fifths of its timeout
+        await processes[number % 2].hear(number, f"text {number}")
+    await wait_until(lambda: len(HEARD) == 9, "its timeout, at last")
+    assert HEARD == ["begun"] + ["on"] * 7 + [("timed out", "text 8", 1)]
 
 
 async def test_code_that_makes_a_job_in_another_way_replaces_it(start: Start) -> None:
