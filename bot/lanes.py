@@ -57,11 +57,14 @@ def lanes_of(fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def update_message(bot: str, update_id: int, fields: Mapping[str, Any]) -> Message:
-    """The message that stands for an update in the inbox."""
+    """The message that stands for an update in the inbox.
+
+    A private chat and its person have the same lane, and it is named twice then: only who names a lane in `also` waits
+    for those who did so before, as an update of the person in a group does.
+    """
     chat, user = lanes_of(fields)
     lane = chat or user or NO_LANE
-    also = user if user != lane else None
-    return Message(bot=bot, chat=lane, also=also, id=f"u{update_id}", body={"update": dict(fields)})
+    return Message(bot=bot, chat=lane, also=user, id=f"u{update_id}", body={"update": dict(fields)})
 
 
 def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:

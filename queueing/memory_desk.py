@@ -1,16 +1,19 @@
 """MemoryDesk: the operator's verbs within one process. The same as redis_desk.py and its scripts."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from queueing.contract import DeadLetter, DeadPage, Pause, Waiting
 from queueing.limits import RateLimits
 from queueing.memory_aliases import Aliases
 from queueing.memory_doors import Doors
+from queueing.memory_groups import Groups
 from queueing.memory_lanes import Lane
 from queueing.memory_limits import EVERYTHING, Gate, HandPause
 from queueing.memory_outage import Outages
+from queueing.memory_parents import Parents
 from queueing.memory_records import DeadLetters, DedupKeys, Statuses
 from queueing.memory_turns import Taken, Turns
 from queueing.memory_why import Why
@@ -54,8 +57,12 @@ class MemoryDesk:
         self._doors = Doors()
         self._gate = Gate(limits, budget, paid_budget)
         self._outages = Outages()
-        self._turns = Turns(self._gate, self._outages, self._end_if_over)
-        self._why = Why(self._gate, self._outages, self._turns)
+        self._turns = Turns(self._gate, self._outages, self._end_if_over, self._held_up, self._is_too_early)
+        self._parents = Parents()
+        self._groups = Groups()
+        self._told: list[Callable[[str], None]] = []
+        self._buried: list[tuple[str, str]] = []
+        self._why = Why(self._gate, self._outages, self._turns, self._waits)
         self._aliases = Aliases()
         self._held: dict[str, Held] = {}
         self._statuses = Statuses(status_ttl)
@@ -70,16 +77,78 @@ class MemoryDesk:
     def notify(self) -> None:
         self._woken.set()
 
-    def _end_if_over(self, message: Message) -> bool:
-        """Whether it was cancelled, or has expired."""
-        if self._statuses.is_cancelled(message):
-            self._statuses.ended(message, MessageState.CANCELLED)
-            return True
+    def _over(self, message: Message) -> MessageState | None:
+        """CANCELLED or EXPIRED, if it is not to be sent any more."""
+        recalled = message.group is not None and self._groups.is_cancelled(message.group)
+        if recalled or self._statuses.is_cancelled(message):
+            return MessageState.CANCELLED
         expires = expires_at(message)
-        if expires is None or expires > self._wall():
+        return None if expires is None or expires > self._wall() else MessageState.EXPIRED
+
+    def _end_if_over(self, message: Message) -> bool:
+        """Whether it was cancelled, or has expired, or dies with a message that was not sent."""
+        if state := self._over(message):
+            self._statuses.ended(message, state)
+            self._note_end(message, state)
+            return True
+        wrong = self._parents.of(message).wrong if message.after else None
+        if wrong is None:
             return False
-        self._statuses.ended(message, MessageState.EXPIRED)
+        self._buried.append(("parent_dead", wrong))
+        self._dead.add(message, "parent_dead", wrong, (), self._wall())
+        self._statuses.ended(message, MessageState.DEAD, wrong, "parent_dead")
+        self._note_end(message, MessageState.DEAD, "parent_dead")
         return True
+
+    def _note_end(self, message: Message, state: MessageState, detail: str | None = None) -> None:
+        """A message has left. detail: of one that was sent, its result; of a dead one, the reason."""
+        sent = state is MessageState.SENT
+        self._parents.end(message, f"={detail or ''}" if sent else f"!{state}", self._wall())
+        if message.group is not None:
+            self._groups.count(message.group, f"dead:{detail}" if detail is not None and not sent else state.value)
+        if message.awaited:
+            for told in self._told:
+                told(message.id)
+
+    def _waits(self, message: Message) -> str | None:
+        """The id of a message that it waits for."""
+        return self._parents.of(message).waits_for if message.after and not self._over(message) else None
+
+    def _held_up(self, message: Message, lane: Lane) -> float:
+        """Until when a head waits for others, on the queue's clock; -inf: it does not."""
+        id = self._waits(message)
+        if id is None:
+            return -math.inf
+        self._parents.wait(id, lane.name)
+        expires = expires_at(message)
+        return math.inf if expires is None else self.clock() + expires - self._wall()
+
+    def _is_too_early(self, message: Message, lane: Lane) -> bool:
+        """Whether the head of a lane waits for one that stands behind it: it was sent again, or for later."""
+        id = self._waits(message)
+        other = self._parents.place_of(id) if id else None
+        if other is None or other.priority is not message.priority:
+            return False
+        return self._aliases.lane(other.bot, other.chat) == lane.name
+
+    def _look_at_woken(self, now: float) -> bool:
+        """Lanes whose heads need not wait any more. → whether there were any."""
+        woken, self._parents.woken = self._parents.woken, set()
+        for name in woken:
+            if lane := self._turns.get(self._aliases.resolve(name)):
+                self._turns.look_at(lane, now)
+        return bool(woken)
+
+    def hear_ends(self, told: Callable[[str], None]) -> None:
+        self._told.append(told)
+
+    async def group(self, name: str) -> Mapping[str, int]:
+        return self._groups.counts(name)
+
+    async def cancel_group(self, name: str) -> None:
+        self._groups.cancel(name)
+        self._parents.wake_all()
+        self.notify()
 
     def _in_flight(self, lane: str) -> list[Message]:
         return [held.message for held in self._held.values() if held.taken.home.name == lane]
@@ -112,10 +181,14 @@ class MemoryDesk:
         push = self._turns.push_first if head else self._turns.push
         done = 0
         for id in reversed(ids) if head else ids:
-            message = self._dead.take(id)
-            if message:
+            letter, message = self._dead.get(id), self._dead.take(id)
+            if letter and message:
                 message = replace(message, accepted=wall)
                 self._statuses.begin_again(message, wall)
+                self._parents.begin(message)
+                self._parents.placed(message)
+                if message.group is not None:
+                    self._groups.count(message.group, f"dead:{letter.reason}", -1)
                 push(self._aliases.lane(message.bot, message.chat), message, now)
                 done += 1
         self.notify()
@@ -187,11 +260,12 @@ class MemoryDesk:
         return MessageState.CANCELLED
 
     def _forget_tries(self, lane: Lane, id: str) -> None:
-        """If it waited for its next try, those behind it must not."""
+        """If it waited for its next try, or another message, those behind it must not."""
         for priority, queue in lane.messages.items():
-            if queue[0].id == id and priority in lane.tries:
-                del lane.tries[priority]
+            if queue[0].id == id:
+                lane.tries.pop(priority, None)
                 self._turns.look_at(lane, self.clock())
+                return
 
     async def why(self, id: str) -> Waiting | None:
         status, now, wall = self._statuses.get(id), self.clock(), self._wall()

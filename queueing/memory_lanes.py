@@ -3,12 +3,14 @@
 import heapq
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from queueing.message import Message, Priority
 
 PRIORITIES = (Priority.INTERACTIVE, Priority.NORMAL, Priority.BULK)
+
+_TURNED_MOST = 100
 
 Place = tuple[str, Priority]
 """Where a ready lane is: the account that its head uses (see memory_turns), and the head's priority."""
@@ -73,6 +75,14 @@ class Lane:
             del self.messages[priority]
         return message, self.tries.pop(priority, None) or Tries()
 
+    def turn_round(self, priority: Priority, is_too_early: Callable[[Message, "Lane"], bool]) -> None:
+        """A head that waits for a message behind it goes to the end. One that was tried waits for none."""
+        queue = self.messages[priority]
+        for _ in range(min(len(queue), _TURNED_MOST)):
+            if priority in self.tries or not is_too_early(queue[0], self):
+                return
+            queue.rotate(-1)
+
     def put_back(self, message: Message, tries: Tries) -> None:
         """To the head, where it was taken."""
         self.messages.setdefault(message.priority, deque()).appendleft(message)
@@ -108,12 +118,15 @@ class Lane:
     def tries_of(self, priority: Priority) -> Tries:
         return self.tries.get(priority) or Tries()
 
-    def eligible(self, now: float) -> tuple[Priority | None, float]:
-        """→ the first priority whose head may be tried now, and when one before it may be (inf: there is none)."""
+    def eligible(self, now: float, held_up: Callable[[Message, "Lane"], float]) -> tuple[Priority | None, float]:
+        """→ the first priority whose head may be tried now, and when one before it may be (inf: there is none, or it is
+        not known). held_up: until when a head waits for another message."""
         earliest = math.inf
         for priority in PRIORITIES:
             if priority in self.messages:
                 until = self.tries_of(priority).until
+                if until <= now and self.head(priority).after:
+                    until = held_up(self.head(priority), self)
                 if until <= now:
                     return priority, earliest
                 earliest = min(earliest, until)

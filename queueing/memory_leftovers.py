@@ -2,13 +2,14 @@
 
 import heapq
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from queueing.memory_aliases import Aliases
 from queueing.memory_doors import Doors, is_later
 from queueing.memory_lanes import Lane, Tries
 from queueing.memory_limits import Gate, HandPause
+from queueing.memory_parents import Parents
 from queueing.memory_records import DedupKeys, Statuses
 from queueing.memory_turns import Turns
 from queueing.message import Message, Priority
@@ -29,6 +30,8 @@ class Leftovers:
         aliases: Aliases,
         dedup: DedupKeys,
         statuses: Statuses,
+        parents: Parents,
+        is_cancelled: Callable[[Message], bool],
     ) -> None:
         self._journal = None if directory is None else Journal(directory)
         self._doors = doors
@@ -37,6 +40,8 @@ class Leftovers:
         self._aliases = aliases
         self._dedup = dedup
         self._statuses = statuses
+        self._parents = parents
+        self._is_cancelled = is_cancelled
         self._complaint = ""
 
     def write(self, now: float, wall: float) -> None:
@@ -46,7 +51,7 @@ class Leftovers:
             self._turns.push(self._lane_of(message), message, now)
         unsent = self._turns.laned.total() + len(later)
         left = self._known(now, wall)
-        if not self._journal or not (unsent or left.by_hand or left.aliases or left.dedup):
+        if not self._journal or not (unsent or left.by_hand or left.aliases or left.dedup or left.ended):
             kept_in = None
         else:
             left.messages = self._unsent(later, wall - now)
@@ -66,6 +71,7 @@ class Leftovers:
             by_hand={scope: (pause.since, pause.reason) for scope, pause in self._gate.by_hand.items()},
             aliases=self._aliases.known,
             dedup=list(self._dedup.all(wall)),
+            ended=list(self._parents.ended(wall)),
         )
 
     def _unsent(self, later: list[Message], ahead: float) -> Iterator[Unsent]:
@@ -73,7 +79,7 @@ class Leftovers:
         of Unix time before the queue's clock."""
         lanes = [_unsent_of(lane, priority, ahead) for lane in self._turns for priority in lane.messages]
         merged = heapq.merge(*lanes, map(Unsent, later), key=_accepted)
-        return (unsent for unsent in merged if not self._statuses.is_cancelled(unsent.message))
+        return (unsent for unsent in merged if not self._is_cancelled(unsent.message))
 
     def take_up(self, now: float, wall: float) -> bool:
         """Takes over what others left. → whether there was anything."""
@@ -106,15 +112,19 @@ class Leftovers:
         for bot, key, id, until in left.dedup:
             if self._dedup.first(bot, key, wall) is None:
                 self._dedup.keep(bot, key, id, until)
+        for id, what, until in left.ended:
+            self._parents.keep(id, what, until)
 
     def _take(self, unsent: Unsent, now: float, wall: float) -> None:
         message = unsent.message
         self._statuses.begin(message, _accepted(unsent))
+        self._parents.begin(message)
         if unsent.history:
             self._statuses.note_try(message, unsent.attempts, str(unsent.history[-1].get("error")))
         if is_later(message, wall):
             self._doors.put_off(message)
         else:
+            self._parents.placed(message)
             tries = Tries(unsent.attempts, unsent.until - wall + now, list(unsent.history))
             self._turns.push(self._lane_of(message), message, now, tries=tries)
 

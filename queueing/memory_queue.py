@@ -80,7 +80,15 @@ class MemoryQueue(MemorySettling):
         self._queue_max = queue_max
         self._ttl = ttl
         self._leftovers = Leftovers(
-            journal, self._doors, self._turns, self._gate, self._aliases, self._dedup, self._statuses
+            journal,
+            self._doors,
+            self._turns,
+            self._gate,
+            self._aliases,
+            self._dedup,
+            self._statuses,
+            self._parents,
+            lambda message: self._over(message) is MessageState.CANCELLED,
         )
         self._credentials: dict[str, str] = {}
         self._offered: dict[str, str] = {}
@@ -99,16 +107,23 @@ class MemoryQueue(MemorySettling):
         for message in messages:
             if self._is_first(message, now):
                 ttl = self._ttl if message.ttl is None else message.ttl
+                message = replace(message, accepted=now, ttl=ttl, track=message.track or message.awaited)
                 self._statuses.begin(message, now)
-                self._doors.put(replace(message, accepted=now, ttl=ttl))
+                self._parents.begin(message)
+                self._doors.put(message)
         self.notify()
 
     def _is_first(self, message: Message, now: float) -> bool:
-        """Whether neither its id, if it is tracked, nor its dedup key was taken before."""
-        if message.track and self._statuses.get(message.id):
+        """Whether neither its id, if it is tracked or provisional, nor its dedup key was taken before."""
+        if (message.track or message.awaited) and self._statuses.get(message.id):
+            return False
+        if message.provisional and self._parents.knows(message.id):
             return False
         key = message.dedup_key
-        return key is None or self._dedup.claim(message.bot, key, message.id, now)
+        if key is None or self._dedup.claim(message.bot, key, message.id, now):
+            return True
+        self._parents.end(message, "!deduplicated", now)
+        return False
 
     async def register(self, bot: str, credential: str) -> None:
         self._credentials[bot] = credential
@@ -131,13 +146,18 @@ class MemoryQueue(MemorySettling):
         lost = self._reconcile({lease.token for lease in held}, now)
         self._drain(now)
         self._gate.sweep(now)
+        self._look_at_woken(now)
         self._turns.promote(now)
         hand = self._turns.hand(want + len(held), (one.message for one in self._held.values()), now)
+        leases = [self._lease(taken) for taken in self._turns.grant(want, hand, now)]
+        buried, self._buried = self._buried, []
+        more_at_once = self._look_at_woken(now)  # some that were in the way ended in this call
         return Claim(
-            leases=[self._lease(taken) for taken in self._turns.grant(want, hand, now)],
+            leases=leases,
             stale=stale,
             lost=lost,
-            next_due=self._next_due(now),
+            buried=buried,
+            next_due=0.0 if more_at_once else self._next_due(now),
             more=self._doors.more,
             kept=kept,
             limited=dict(self._turns.limited),
@@ -157,12 +177,14 @@ class MemoryQueue(MemorySettling):
 
     def _drain(self, now: float) -> None:
         for message in self._doors.drain(DRAIN_MOST, self._turns.bulk_ahead, self._wall()):
+            self._parents.placed(message)
             self._turns.push(self._aliases.lane(message.bot, message.chat), message, now)
 
     def _lease(self, taken: Taken) -> Lease:
         token, message = str(next(self._fence)), taken.message
-        if message.chat != taken.lane.chat:
-            taken = replace(taken, message=replace(message, chat=taken.lane.chat))
+        results = self._parents.of(message).results if message.after else {}
+        if message.chat != taken.lane.chat or results:
+            taken = replace(taken, message=replace(message, chat=taken.lane.chat, results=results))
         self._held[token] = Held(token, taken)
         self._statuses.mark(message, MessageState.SENDING)
         is_limited = self._gate.is_limited(taken.lane.name, paid=message.paid)

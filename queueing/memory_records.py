@@ -74,7 +74,9 @@ class Statuses:
     def held(self, message: Message, error: str) -> None:
         """Nobody knows whether it was delivered. That is kept until a person decided."""
         if message.id in self._open:
-            self._open[message.id] = replace(self._open[message.id], state=MessageState.UNCERTAIN, error=error)
+            self._open[message.id] = replace(
+                self._open[message.id], state=MessageState.UNCERTAIN, error=error, reason="uncertain"
+            )
 
     def forgotten(self, message: Message) -> None:
         """Its dead letter is gone."""
@@ -82,10 +84,10 @@ class Statuses:
         if status and status.state is MessageState.UNCERTAIN:
             self._end(status)
 
-    def ended(self, message: Message, state: MessageState, error: str | None = None) -> None:
+    def ended(self, message: Message, state: MessageState, error: str | None = None, reason: str | None = None) -> None:
         if message.id in self._open:
             status = self._open[message.id]
-            self._end(replace(status, state=state, error=status.error if error is None else error))
+            self._end(replace(status, state=state, error=status.error if error is None else error, reason=reason))
 
     def _end(self, status: MessageStatus) -> None:
         del self._open[status.id]

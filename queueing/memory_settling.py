@@ -53,7 +53,8 @@ class MemorySettling(MemoryDesk):
                 if written and scope is not Scope.RECEIVER:
                     self._note_answer(held)
                 self._bury(held, reason, error)
-                self._statuses.ended(held.message, MessageState.DEAD, error)
+                self._statuses.ended(held.message, MessageState.DEAD, error, reason)
+                self._note_end(held.message, MessageState.DEAD, reason)
             case Hold(error, scope):
                 if scope is Scope.RECEIVER:
                     self._is_outage(held, now)
@@ -61,6 +62,7 @@ class MemorySettling(MemoryDesk):
                     self._note_answer(held)
                 self._bury(held, "uncertain", error)
                 self._statuses.held(held.message, error)
+                self._note_end(held.message, MessageState.UNCERTAIN, "uncertain")
             case Move(chat, error):
                 if written:
                     self._note_answer(held)
@@ -70,6 +72,7 @@ class MemorySettling(MemoryDesk):
     def _ack(self, held: Held, result: str | None, chat: str | None, now: float) -> None:
         self._processed += 1
         self._statuses.sent(held.message, result, self._wall())
+        self._note_end(held.message, MessageState.SENT, result)
         self._note_answer(held)
         self._turns.end(held.taken)
         if chat is not None:

@@ -94,12 +94,22 @@ class Turns:
     lanes is in `_accounts_ready` or, while it may not send, in `_accounts_due`.
 
     end_if_over: whether a head is not to be sent any more; one that is leaves, and its end is noted.
+    held_up: until when a head that is `after` others waits for them. is_too_early: whether one of them is behind it.
     """
 
-    def __init__(self, gate: Gate, outages: Outages, end_if_over: Callable[[Message], bool]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        outages: Outages,
+        end_if_over: Callable[[Message], bool],
+        held_up: Callable[[Message, Lane], float],
+        is_too_early: Callable[[Message, Lane], bool],
+    ) -> None:
         self._gate = gate
         self._outages = outages
         self._end_if_over = end_if_over
+        self._held_up = held_up
+        self._is_too_early = is_too_early
         self._lanes: dict[str, Lane] = {}
         self._due = Schedule()
         self._due_messages = 0
@@ -222,7 +232,10 @@ class Turns:
         if not lane.messages:
             self._lanes.pop(lane.name, None)
             return
-        priority, earlier = lane.eligible(now)
+        for one in lane.messages:
+            if lane.head(one).after:
+                lane.turn_round(one, self._is_too_early)
+        priority, earlier = lane.eligible(now, self._held_up)
         free_at = self._gate.chat_free_at(lane.name)
         if priority and free_at <= now:
             self._make_ready(lane, priority, now)
@@ -354,6 +367,10 @@ class Turns:
             self.look_at(lane, now)
             return None
         if self._clear(lane, priority, now):
+            return None
+        if lane.head(priority).after and self._held_up(lane.head(priority), lane) > now:
+            self._looks -= 1
+            self.look_at(lane, now)
             return None
         free_at = self._gate.depart(lane.name, its.bot, now, paid=its.paid)
         if free_at > now:

@@ -1,7 +1,7 @@
 """Why a message waits, within one process: the same as lua/why.lua."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from queueing.contract import Waiting
@@ -40,10 +40,12 @@ class _Search:
 class Why:
     """Asks everything that could be in a message's way."""
 
-    def __init__(self, gate: Gate, outages: Outages, turns: Turns) -> None:
+    def __init__(self, gate: Gate, outages: Outages, turns: Turns, waits: Callable[[Message], str | None]) -> None:
+        """waits: whether a head waits for another message."""
         self._gate = gate
         self._outages = outages
         self._turns = turns
+        self._waits = waits
 
     def in_lane(self, id: str, name: str, out: Iterable[Message], now: float, wall: float) -> Waiting | None:
         """Of a message in a lane; None if it is not there. out: what is in flight of the lane. wall: Unix seconds."""
@@ -91,6 +93,7 @@ class Why:
             (bot_free, "bot_limit"),
             (gate.limited_until(lane.name), "chat_limit"),
             (lane.tries_of(priority).until, "retry"),
+            (math.inf if priority in lane.messages and self._waits(lane.head(priority)) else -math.inf, "parent"),
             (self._outages.probe_at(bot), "outage"),
         ):
             if at > until:

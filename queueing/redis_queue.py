@@ -354,11 +354,10 @@ def door_args(message: Message) -> list[str | bytes | int]:
     """See lua/door.lua."""
     # What is for later must not stand behind a backlog of bulk until then.
     door = "b" if message.priority is Priority.BULK and message.send_at is None else "n"
-    marks = ("t" if message.track or message.awaited else "") + (
-        "v" if message.provisional else "o" if message.also else ""
-    )
-    args = [encode(message), message.id, marks, message.bot, message.chat, door]
-    return [*args, _ms(message.send_at or 0), message.dedup_key or ""]
+    marks = "t" if message.track or message.awaited else ""
+    marks += "v" if message.provisional else "o" if message.also else ""
+    send_at = _ms(message.send_at or 0)
+    return [encode(message), message.id, marks, message.bot, message.chat, door, send_at, message.dedup_key or ""]
 
 
 def _lines(text: str) -> str:

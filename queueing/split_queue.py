@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import hashlib
 import heapq
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from queueing.contract import (
@@ -57,7 +58,8 @@ class SplitQueue:
     """See queueing.contract.Front. shared: for `percent` % of the chats of each bot; own: for the others.
 
     A verb asks both, `own` first, which is at hand. What is known of one message (dedup key, status, dead letter) is
-    known where it is, and stays there when the share is changed.
+    known where it is, and stays there when the share is changed. So a message whose parent the other queue takes, which
+    is of another chat, dies: its parent is not known.
     """
 
     backend = "split"
@@ -109,6 +111,19 @@ class SplitQueue:
 
     async def status(self, id: str) -> MessageStatus | None:
         return await self._own.status(id) or await self._shared.status(id)
+
+    def hear_ends(self, told: Callable[[str], None]) -> None:
+        for queue in self._both:
+            queue.hear_ends(told)
+
+    async def group(self, name: str) -> Mapping[str, int]:
+        counts = Counter(await self._own.group(name))
+        counts.update(await self._shared.group(name))
+        return counts
+
+    async def cancel_group(self, name: str) -> None:
+        for queue in self._both:
+            await queue.cancel_group(name)
 
     async def stats(self) -> QueueStats:
         own, shared = await self._own.stats(), await self._shared.stats()

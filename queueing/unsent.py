@@ -19,8 +19,8 @@ from typing import Any
 from queueing.errors import MalformedMessage
 from queueing.message import Message, check_id, decode, encode
 
-_VERSION = 2
-"""In files of version 1, `paused` had no reasons, and there was nothing else."""
+_VERSION = 3
+"""In files of version 1, `paused` had no reasons, and there was nothing else; in those of version 2, no `ended`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class Left:
               wants it so: for "*", too.
     aliases:  lanes, with those that they are a part of.
     dedup:    bot, key, the id of the message that came with it, until when it counts.
+    ended:    ids of provisional messages, what came of each ("=" and its result, "!" and its state), until when it is
+              kept.
     """
 
     messages: Iterable[Unsent] = ()
@@ -50,6 +52,7 @@ class Left:
     by_hand: dict[str, tuple[float, str]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     dedup: list[tuple[str, str, str, float]] = field(default_factory=list)
+    ended: list[tuple[str, str, float]] = field(default_factory=list)
 
 
 class Journal:
@@ -60,7 +63,7 @@ class Journal:
 
     def write(self, left: Left) -> Path:
         """All of it, in its order, on the disk when it returns. → the file."""
-        fields = {name: getattr(left, name) for name in ("paused", "by_hand", "aliases", "dedup")}
+        fields = {name: getattr(left, name) for name in ("paused", "by_hand", "aliases", "dedup", "ended")}
         head = json.dumps({"version": _VERSION, **fields}).encode()
         name = f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         return self._write(name, [head], map(_line, left.messages))
@@ -135,13 +138,14 @@ def _head(line: bytes) -> Left:
     head = json.loads(line)
     if head["version"] == 1:
         return Left(paused={str(scope): (float(until), "flood") for scope, until in head["paused"].items()})
-    if head["version"] != _VERSION:
+    if head["version"] not in (2, _VERSION):
         raise ValueError(f"version {head['version']}")
     return Left(
         paused=_pauses(head["paused"]),
         by_hand=_pauses(head["by_hand"]),
         aliases={str(name): str(other) for name, other in head["aliases"].items()},
         dedup=[(str(bot), str(key), str(id), float(until)) for bot, key, id, until in head["dedup"]],
+        ended=[(str(id), str(what), float(until)) for id, what, until in head.get("ended", ())],
     )
 
 

@@ -1,5 +1,6 @@
 """What is told of the ends of messages, on both backends: to those that await one, and in the counts of a group."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -86,6 +87,8 @@ async def test_a_group_counts_how_its_messages_ended(queue: Queue) -> None:
     await queue.enqueue([message("expired", 8, group="g", ttl=0.001), message("other", 9)])
     assert await queue.group("g") == {}
     await queue.claim(0)
+    accepted = time.time()
+    await wait_until(lambda: time.time() > accepted + 0.005, "the ttl to pass")
     await queue.cancel("cancelled")
     await queue.pause("1", "6")
 

@@ -87,6 +87,8 @@ async def test_it_dies_with_a_parent_that_is_cancelled_expired_or_unknown(queue:
     )
     await queue.enqueue([child("c3", "p3", chat=3)])
     await queue.claim(0)
+    accepted = time.time()
+    await wait_until(lambda: time.time() > accepted + 0.005, "the ttl to pass")
     await queue.cancel("p1")
 
     async def all_dead() -> bool:
