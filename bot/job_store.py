@@ -196,7 +196,7 @@ class JobStore:
             Message(
                 bot=self._bot,
                 chat=lane,
-                also=user if user != lane else None,
+                also=user,
                 id=f"j{due.token}",
                 body=body,
                 send_at=max(0.0, min(due.at.timestamp(), time.time() + _FAR)),
