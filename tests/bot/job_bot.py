@@ -65,6 +65,14 @@ async def stop_itself(context: Context) -> None:
     context.job.schedule_removal()
 
 
+async def take_long(context: Context) -> None:
+    assert context.job is not None
+    HEARD.append("begun")
+    context.job.data["times"] += 1
+    await asyncio.sleep(0.5)
+    HEARD.append("ended")
+
+
 async def note_error(_: object, context: Context) -> None:
     HEARD.append((type(context.error).__name__, context.job.data if context.job else None))
 
@@ -100,8 +108,14 @@ async def set_and_fail(update: Update, context: Context) -> None:
     raise RuntimeError("after the job")
 
 
+async def be_busy(update: Update, context: Context) -> None:
+    HEARD.append("busy")
+    await asyncio.sleep(0.5)
+    HEARD.append("done")
+
+
 def add_handlers(application: AnyApplication) -> None:
-    for name, handler in (("set", set_timer), ("unset", unset_timer), ("fail", set_and_fail)):
+    for name, handler in (("set", set_timer), ("unset", unset_timer), ("fail", set_and_fail), ("busy", be_busy)):
         application.add_handler(CommandHandler(name, handler))
 
 

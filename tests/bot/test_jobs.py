@@ -10,13 +10,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from redis.asyncio import Redis
+from telegram import Update
+from telegram.ext import CallbackQueryHandler, ConversationHandler, MessageHandler, filters
 
+from bot.job_callbacks import Timeout, place_of
 from bot.playground import Config, Playground, start_playground
 from bot.run import CURRENT, Run
 from bot.store import below_tag
+from queueing.errors import QueueUnavailable
 from tests.bot import job_bot
 from tests.bot.job_bot import BOT, HEARD, TOKEN, Process
-from tests.conftest import wait_until
+from tests.conftest import Server, wait_until
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., Awaitable[Process]]
@@ -208,6 +212,88 @@ async def test_jobs_made_at_start_by_all_exist_once(start: Start) -> None:
     await asyncio.sleep(0.6)  # as long as one of them would take
     assert sorted(HEARD) == ["at start, hourly", "at start, once"]
     assert len(process.jobs.get_jobs_by_name("hourly")) == 1
+
+
+async def test_jobs_run_in_the_turn_of_their_chat_or_user(start: Start) -> None:
+    one, other = await start(), await start()
+    await one.hear(1, "/busy")
+    await wait_until(lambda: HEARD == ["busy"], "the handler to begin")
+    one.jobs.run_once(job_bot.note, 0, data="of the chat", chat_id=42)
+    other.jobs.run_once(job_bot.note, 0, data="of the user", user_id=42)
+    other.jobs.run_once(job_bot.note, 0, data="of nobody")
+    await wait_until(lambda: len(HEARD) == 5, "all to run")
+    assert HEARD[:3] == ["busy", "of nobody", "done"]
+    assert set(HEARD[3:]) == {"of the chat", "of the user"}
+
+
+async def test_a_job_that_is_removed_while_it_runs_stays_removed(start: Start, redis: Redis) -> None:
+    one, other = await start(), await start(works=False)
+    job = one.jobs.run_repeating(job_bot.take_long, 0.2, data={"times": 0}, name="long")
+    await wait_until(lambda: bool(HEARD), "it to run")
+    other.jobs.job_of(job.id).schedule_removal()
+    await wait_until(lambda: "ended" in HEARD, "it to end")
+    await wait_until(lambda: nothing_left(redis), "what its run left to go")
+    assert HEARD == ["begun", "ended"]
+
+
+async def test_jobs_made_at_start_wait_for_redis(own_server: Server, stand_in: Playground) -> None:
+    own_server.stop()
+    process = Process(own_server.url, stand_in.url)
+    job_bot.make_jobs(process.jobs)
+    starting = asyncio.create_task(process.start())
+    own_server.start()
+    await starting
+    try:
+        await wait_until(lambda: len(HEARD) == 2, "the jobs to run")
+    finally:
+        await process.stop()
+    assert sorted(HEARD) == ["at start, hourly", "at start, once"]
+
+
+async def test_a_job_survives_the_servers_restart(own_server: Server, stand_in: Playground) -> None:
+    process = Process(own_server.url, stand_in.url)
+    await process.start()
+    try:
+        process.jobs.run_once(job_bot.note, 1, data="safe")
+        own_server.kill()
+        with pytest.raises(QueueUnavailable):
+            process.jobs.get_jobs_by_name("note")
+        own_server.start()
+        await wait_until(lambda: HEARD == ["safe"], "the job to run")
+    finally:
+        await process.stop()
+
+
+CHAT = {"id": -100, "type": "group", "title": "a group"}
+USER = {"id": 7, "is_bot": False, "first_name": "Ada"}
+MESSAGE = {"message_id": 5, "date": 1, "chat": CHAT, "from": USER, "text": "hello"}
+BUTTON = {"id": "1", "from": USER, "chat_instance": "1", "data": "x"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "per"),
+    [
+        ({"message": MESSAGE}, {}),
+        ({"edited_message": MESSAGE}, {}),
+        ({"message": MESSAGE}, {"per_user": False}),
+        ({"message": MESSAGE}, {"per_chat": False}),
+        ({"callback_query": {**BUTTON, "message": MESSAGE}}, {"per_message": True}),
+        ({"callback_query": {**BUTTON, "inline_message_id": "i"}}, {"per_message": True, "per_chat": False}),
+        ({"inline_query": {"id": "1", "from": USER, "query": "q", "offset": ""}}, {"per_chat": False}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:If 'per_message=True':telegram.warnings.PTBUserWarning")
+def test_a_timeout_is_of_the_same_conversation(fields: dict[str, Any], per: dict[str, Any]) -> None:
+    entry = CallbackQueryHandler if per.get("per_message") else MessageHandler
+    entry_point: Any = entry(job_bot.go_on) if entry is CallbackQueryHandler else entry(filters.ALL, job_bot.go_on)
+    handler: Any = ConversationHandler([entry_point], {}, [], **per)
+    update = Update.de_json({"update_id": 1, **fields}, None)
+    place = Update.de_json(place_of(Timeout(handler._get_key(update), update, None)) or {}, None)
+    assert handler._get_key(place) == handler._get_key(update)
+    assert (place.effective_user, place.effective_chat and place.effective_chat.id) == (
+        update.effective_user,
+        update.effective_chat and update.effective_chat.id,
+    )
 
 
 async def test_six_processes_that_start_make_one(redis_url: str, redis: Redis, stand_in: Playground) -> None:
