@@ -21,8 +21,8 @@ NUMBER_BITS: Final = 52
 
 @dataclass(slots=True)
 class Run:
-    """origin: names the update for ever and everywhere, such as "8081:u17:1767225600.000"; the same when it is run again,
-    unless a person wants it so.
+    """origin: names the update for ever and everywhere, such as "8081:u17:1767225600.000"; the same when it is run
+    again, but for a replay by a person.
     quiet:   it will be run again if it fails: error handlers are not called, and no further handlers.
     sends:   what is held back until the commit, in order; None: nothing is held back, sends are queued at once.
     updates: jobs that it made, for the inbox itself. writes: what else is to be stored with the commit.

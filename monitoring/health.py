@@ -42,7 +42,8 @@ class Report:
         return all(finding == OK for finding in self.checks.values())
 
     def as_json(self) -> dict[str, object]:
-        """{"status": "ok" | "failing", "checks": {name: "ok" | words}, "backlog"?: {queue: int}, "warnings"?: [words]}"""
+        """{"status": "ok" | "failing", "checks": {name: "ok" | words}, "backlog"?: {queue: number of messages in it},
+        "warnings"?: [words]}"""
         report: dict[str, object] = {"status": OK if self.healthy else "failing", "checks": dict(self.checks)}
         if self.backlog:
             report["backlog"] = dict(self.backlog)

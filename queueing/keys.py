@@ -57,9 +57,9 @@ written Q below:
 
 The channel {Q}:ends has the ids of awaited messages that ended.
 
-The updates of a bot are a queue of the same kind, with the name `{Q}:updates:BOT` and all of these keys below it. It has
-one more: `{Q}:updates:BOT:numbers:BOT:BLOCK`, a bitmap of 25 h: a bit for each update_id of a block of 4,096 that was
-taken. What its commits write beside it is below `{Q}` (queueing/inbox.py, Write).
+The updates of a bot are a queue of the same kind, with the name `{Q}:updates:BOT` and all of these keys below it. One
+more is its own, `{Q}:updates:BOT:numbers:BOT:BLOCK`: a bitmap of 25 h with a bit for each update_id of a block of 4,096
+that was taken. What its commits write beside it is below `{Q}` (queueing/inbox.py, Write).
 
 All times are milliseconds of the server's clock; those that end something are in queue time, which its jumps do not
 move (lua/clock.lua). Once a message ended, its status is kept for STATUS_TTL. A process's `held` hash goes with the

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 from queueing.inbox import ANYTHING, Commit, Conflict, Standing, Write
 from queueing.message import Message, encode
@@ -44,7 +45,7 @@ class RedisInbox(RedisQueue):
         )
         self._messages = messages
         self._updates_max = updates_max
-        self._accept, self._commit = Script("accept"), Script("commit")
+        self._accept, self._commit, self._write = Script("accept"), Script("commit"), Script("write")
 
     async def accept(self, update: Message, number: int) -> Standing:
         """See queueing.inbox.Inbox."""
@@ -65,17 +66,25 @@ class RedisInbox(RedisQueue):
         jobs = _open_door_args(commit.updates)
         lane = f"{update.bot}:{update.chat}"
         args: list[str | bytes | int] = [self._messages, self.incarnation, lane, update.id]
-        args += [len(commit.writes), len(jobs)]
-        for write in commit.writes:
-            args += [self._key(write.key), write.field, b"" if write.value is None else b"=" + write.value]
-            args.append(_seen(write))
-        args += jobs
+        args += [len(commit.writes), len(jobs), *self._write_args(commit.writes), *jobs]
         args += [argument for message in commit.sends for argument in door_args(message)]
         standing, *found = await self._commit.run(self._patient, self._keys.front, args)
         if standing == _NOT_OURS:
             return None
-        pairs = zip(found[::2], found[1::2], strict=True)
-        return [Conflict(commit.writes[number - 1], _bytes(holds)) for number, holds in pairs]
+        return _conflicts(commit.writes, found)
+
+    async def write(self, writes: Sequence[Write]) -> Sequence[Conflict]:
+        """See queueing.inbox.Inbox. It may run twice: then it may find what it wrote itself."""
+        found = await self._write.run(self._patient, self._keys.front, self._write_args(writes))
+        return _conflicts(writes, found)
+
+    def _write_args(self, writes: Sequence[Write]) -> list[str | bytes | int]:
+        """See lua/writes.lua."""
+        args: list[str | bytes | int] = []
+        for write in writes:
+            args += [self._key(write.key), write.field, b"" if write.value is None else b"=" + write.value]
+            args += [_seen(write), "" if write.ttl is None else write.ttl]
+        return args
 
     async def read(self, fields: Sequence[tuple[str, str]]) -> Sequence[bytes | None]:
         """See queueing.inbox.Inbox. One round trip."""
@@ -110,6 +119,10 @@ def _open_door_args(messages: Sequence[Message]) -> list[str | bytes | int]:
         assert isinstance(element, bytes)
         args += [b'{"open":true,' + element[1:], id, "o", *rest]
     return args
+
+
+def _conflicts(writes: Sequence[Write], found: Sequence[Any]) -> Sequence[Conflict]:
+    return [Conflict(writes[number - 1], _bytes(is_)) for number, is_ in zip(found[::2], found[1::2], strict=True)]
 
 
 def _seen(write: Write) -> str:

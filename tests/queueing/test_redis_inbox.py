@@ -219,6 +219,16 @@ async def test_what_was_read_may_be_overwritten_and_deleted(inbox: RedisInbox) -
     assert await inbox.read_all("state:1") == {"a": b"new"}
 
 
+async def test_writes_of_no_update_are_stored_all_or_none_and_may_end_by_themselves(
+    inbox: RedisInbox, redis: Redis
+) -> None:
+    assert await inbox.write([Write("state:1", "a", b"1", seen=None, ttl=60), Write("state:1", "b", b"2")]) == []
+    assert 0 < await redis.ttl(f"{Q}:state:1") <= 60
+    late = Write("state:1", "b", b"3", seen=b"1")
+    assert await inbox.write([Write("state:1", "a", b"4"), late]) == [Conflict(late, b"2")]
+    assert await inbox.read_all("state:1") == {"a": b"1", "b": b"2"}
+
+
 async def test_a_job_can_be_committed_too_and_leaves_nothing(inbox: RedisInbox, redis: Redis) -> None:
     await inbox.enqueue([Message(bot=BOT, chat="42", id="j1", body={"job": {}}, send_at=1.0)])
     (lease,) = (await inbox.claim(1)).leases
