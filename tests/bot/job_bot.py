@@ -39,6 +39,9 @@ AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 HEARD: list[Any] = []
 """What callbacks were told, in all processes of a test that are within this one."""
 
+FAILS: list[bool] = []
+"""Whether `fail` does."""
+
 
 async def note(context: Context) -> None:
     """A job that leaves a trace."""
@@ -56,7 +59,8 @@ async def count_up(context: Context) -> None:
 async def fail(context: Context) -> None:
     assert context.job is not None
     HEARD.append(context.job.data)
-    raise RuntimeError("a mistake in a job")
+    if FAILS:
+        raise RuntimeError("a mistake in a job")
 
 
 async def stop_itself(context: Context) -> None:
@@ -193,9 +197,10 @@ class Process:
         redis_url: str,
         telegram_url: str,
         *,
+        updates_max: int = 1000,
         add: Callable[[AnyApplication], None] = add_handlers,
     ) -> None:
-        self.inbox: Any = RedisInbox(redis_url, BOT, lease_seconds=2)
+        self.inbox: Any = RedisInbox(redis_url, BOT, lease_seconds=2, updates_max=updates_max)
         self.queue = RedisQueue(redis_url)
         self.jobs = SharedJobQueue(BOT, self.inbox, partial(connect, redis_url, 2.0), 2.0)
         bot: Any = ExtBot(TOKEN, base_url=f"{telegram_url}/bot")

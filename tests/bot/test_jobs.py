@@ -58,9 +58,22 @@ async def start(redis_url: str, stand_in: Playground) -> AsyncIterator[Start]:
         await process.stop()
 
 
+@pytest.fixture(autouse=True)
+def fails() -> Iterator[None]:
+    job_bot.FAILS.append(True)
+    yield
+    job_bot.FAILS.clear()
+
+
+async def no_key(redis: Redis, name: str) -> bool:
+    return not [key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if name in key]
+
+
 async def nothing_left(redis: Redis) -> bool:
     """Whether no job is kept."""
-    return not [key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if ":ran:" not in key]
+    return not [
+        key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if ":ran:" not in key and ":failed:" not in key
+    ]
 
 
 async def test_a_job_runs_once_in_one_of_several_processes(start: Start, redis: Redis) -> None:
@@ -188,6 +201,14 @@ async def test_a_job_that_fails(start: Start, redis: Redis) -> None:
     (dead,) = await process.inbox.dead_letters()
     assert "a mistake in a job" in dead.error
     assert "job_bot.py" in dead.error
+    HEARD.clear()
+    assert await process.inbox.redrive_all() == 1
+    await wait_until(lambda: len(HEARD) == 4, "it to be tried again")
+    await wait_until(letter, "the dead letter, again")
+    job_bot.FAILS.clear()
+    assert await process.inbox.redrive_all() == 1
+    await wait_until(lambda: len(HEARD) == 5, "it to succeed")
+    await wait_until(lambda: no_key(redis, ":failed:"), "nothing to be kept of it")
 
 
 async def test_a_repeating_job_that_fails_goes_on(start: Start) -> None:
@@ -294,6 +315,23 @@ def test_a_timeout_is_of_the_same_conversation(fields: dict[str, Any], per: dict
         update.effective_user,
         update.effective_chat and update.effective_chat.id,
     )
+
+
+async def test_jobs_for_later_are_no_backlog(redis_url: str, stand_in: Playground) -> None:
+    process = Process(redis_url, stand_in.url, updates_max=5)
+    await process.start()
+    try:
+        for number in range(10):
+            process.jobs.run_once(job_bot.note, 600, data=number)
+        await wait_until(lambda: _scheduled(process, 10), "all to be looked at")
+        await process.hear(1, "/unset")
+        await wait_until(lambda: HEARD == ["none"], "the update to be handled")
+    finally:
+        await process.stop()
+
+
+async def _scheduled(process: Process, many: int) -> bool:
+    return (await process.inbox.stats()).scheduled == many
 
 
 async def test_six_processes_that_start_make_one(redis_url: str, redis: Redis, stand_in: Playground) -> None:
