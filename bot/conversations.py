@@ -4,7 +4,7 @@ PTB has no hook for it, so its handlers' own dicts are replaced by ones that eac
 PTB's inside is held together by one test (tests/bot/test_ptb_inside.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -79,16 +79,18 @@ def _key(handler: Handler, update: Update) -> Key | None:
         return None
 
 
-def put(places: Sequence[Place], stored: Sequence[bytes | None], job_queue: Any, pickler: Pickler) -> None:
-    """Gives the caller's run what is stored at these places."""
+def put(
+    places: Sequence[Place], stored: Sequence[bytes | None], job_of: Callable[[str], Any], pickler: Pickler
+) -> None:
+    """Gives the caller's run what is stored at these places. job_of: finds the job of a timeout by its id."""
     for place, packed in zip(places, stored, strict=True):
         states, timeouts = _dicts(place.handler)
         if packed is not None:
             state, job = pickler.loads(packed, place.field)
             if state is not None:
                 states[place.key] = state
-            if job is not None and job_queue is not None:
-                timeouts[place.key] = job_queue.job_of(job)
+            if job is not None:
+                timeouts[place.key] = job_of(job)
 
 
 def changes(

@@ -175,7 +175,7 @@ class Keeper:
             parts.append(lambda run: cache.changes(stored_keyboards, run))
         loaded = Loaded(user_data, chat_data, bot_data, lambda: self._application.own_bot_data, parts)
         loaded.enter()
-        put(conversations, stored_places, self._application.job_queue, self._pickler)
+        put(conversations, stored_places, self._job_of, self._pickler)
         if cache:
             cache.put(stored_keyboards, held[self._state, CLEARED])
         return loaded
@@ -184,6 +184,9 @@ class Keeper:
         """Waits for what is stored in the background."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _job_of(self, id: str) -> Any:
+        return self._application.job_queue.job_of(id)
 
     def _data(self, kind: str, stored: Mapping[int, bytes | None], why_not: str = _NOT_OWN) -> StoredData:
         make = getattr(self._application.context_types, kind)
