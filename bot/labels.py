@@ -12,6 +12,7 @@ REASONS = frozenset(
         "blocked",
         "chat_not_found",
         "conflict",
+        "file_gone",
         "flood",
         "forbidden",
         "forbidden_method",

@@ -7,15 +7,16 @@ queueing.retry.Scope). The classes are labels of `messages_retried_total` (R) an
 |-------------------|---|----------------------------------------------------------------------------------------|
 | flood             | R | 429, or one hidden in an album's 400; waits as long as Telegram says, costs no attempt |
 | server_error      | R | 5xx; uncertain when it was not the Bot API itself that answered                        |
-| network           | R | no connection, or it was lost, before the request was written                          |
+| network           | R | no connection, or it was lost, before the request was written; of an upload: all of it |
 | no_answer         | R | written, then no answer until SEND_TIMEOUT or the connection was lost: uncertain       |
 | bad_answer        | R | an answer that is not the Bot API's; uncertain when its status is a success            |
 | conflict          | R | 409                                                                                    |
 | migrated          | R | the chat has another id now: at once to that one, costs no attempt                     |
 | unauthorized      | R | 401 for a token that worked before in this process: every 60 s, costs no attempt       |
-| queue_unavailable | R | the token could not be looked up: after 1 s, costs no attempt                          |
+| queue_unavailable | R | the token or a file could not be read: after 1 s, costs no attempt                     |
 | internal_error    | R | a mistake of ours, uncertain; the log has the traceback                                |
 | malformed, forbidden_method, local_file | D | the body is no call that may be made: see bot/call.py            |
+| file_gone         | D | a file of it is not in the store, or not any more: see bot/file_store.py               |
 | unknown_bot       | D | no token came with the message and none is known for its bot                           |
 | unauthorized      | D | 401, and no token of the bot ever worked                                               |
 | unknown_method    | D | 404, and the token works                                                               |
@@ -33,7 +34,17 @@ from http import HTTPStatus
 
 from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, InvalidToken, NetworkError, RetryAfter
 
-from bot.transport import LONGEST_WAIT, BadAnswer, Flood, LeaseEnded, NoAnswer, NotWritten, ServerError, TooLarge
+from bot.transport import (
+    LONGEST_WAIT,
+    BadAnswer,
+    CutOff,
+    Flood,
+    LeaseEnded,
+    NoAnswer,
+    NotWritten,
+    ServerError,
+    TooLarge,
+)
 from monitoring.logs import mask
 from queueing.retry import Moved, Outcome, Rejected, RetryLater, Scope, Sent, Unsent
 
@@ -79,7 +90,7 @@ def classify(error: Exception, *, worked: bool = False) -> Outcome:
 def _transient(error: Exception) -> RetryLater:
     text = mask(str(error))
     match error:
-        case NotWritten():
+        case NotWritten() | CutOff():
             return RetryLater(text, "network", scope=Scope.RECEIVER)
         case NoAnswer():
             return RetryLater(text, "no_answer", uncertain=True, scope=Scope.RECEIVER)

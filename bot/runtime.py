@@ -17,6 +17,8 @@ from bot.access import Access
 from bot.api import Api
 from bot.desk_api import DeskApi
 from bot.endings import Endings
+from bot.file_store import DiskFiles, RedisFiles
+from bot.files import Files
 from bot.handlers import add_handlers
 from bot.handling import Handling
 from bot.idempotency import FirstBodies, MemoryFirstBodies, RedisFirstBodies
@@ -55,6 +57,9 @@ _logger = logging.getLogger(__name__)
 
 WEBHOOK_PATH = "/telegram/webhook"
 
+_FILES = Path(".telequeue/files")
+"""Where, below the working directory, processes without Redis keep the files that are to be sent."""
+
 _BESIDES_REDIS = 1.0
 """Seconds beyond REDIS_TIMEOUT after which a client of the HTTP API is told that the queue does not answer."""
 _SHOW_WORKERS_EVERY = 1.0
@@ -81,6 +86,7 @@ class Runtime:
         self._bot_id = self._token.partition(":")[0]
         self._stack = AsyncExitStack()
         self._redis = connect(settings.redis_dsn, settings.redis_timeout) if settings.use_redis_queue else None
+        self._files = Files(DiskFiles(_FILES) if self._redis is None else RedisFiles(self._redis))
         self._queues = make_queues(settings, self._bot_id)
         self._front = self._queues.front
         self._request = AiohttpRequest(settings.send_timeout)
@@ -125,6 +131,7 @@ class Runtime:
             send_timeout=settings.send_timeout,
             request=self._request,
             own_token=self._token,
+            files=self._files,
         )
         policy = RetryPolicy(
             settings.max_attempts, settings.retry_base, settings.retry_max, uncertain=settings.uncertain_sends

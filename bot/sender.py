@@ -17,8 +17,11 @@ from telegram import Bot
 from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, InvalidToken, NetworkError, TelegramError
 
 from bot.call import Call, CallRefused, parse_call
+from bot.file_store import FileGone
+from bot.files import Files
+from bot.multipart import Part
 from bot.outcomes import classify
-from bot.transport import MAY_WRITE, AiohttpRequest, NotFound, NotWritten
+from bot.transport import MAY_WRITE, UPLOAD_FACTOR, AiohttpRequest, NotFound, NotWritten
 from monitoring.logs import mask
 from queueing.errors import QueueError
 from queueing.message import Message
@@ -31,7 +34,7 @@ TOKEN = re.compile(r"([0-9]{1,20}):[A-Za-z0-9_-]{1,200}")
 _AUTHENTICATED = (BadRequest, Forbidden, ChatMigrated, Conflict)  # Telegram says these only to a bot that it knows
 _KNOWN_BOTS = 1_000
 _REFUSED = 3  # tokens of a bot that are remembered as refused, beside the last: no more than are ever stored
-_CREDENTIALS_WAIT = 1.0
+_SERVER_WAIT = 1.0
 _LONGEST_RESULT = 1_000
 
 K = TypeVar("K")
@@ -55,9 +58,10 @@ class Sender:
 
     credentials:  where the tokens are.
     api_url:      base URL of the Bot API, without a slash at its end.
-    send_timeout: seconds within which a delivery ends, all its calls together.
+    send_timeout: seconds within which a delivery ends, all its calls together; with files, UPLOAD_FACTOR times as long.
     own_token:    the configured bot's: it is at hand even when the queue's server lost what it knew.
     request:      the HTTP client; whoever made it shuts it down.
+    files:        where the files of messages are; None: nowhere.
 
     A bot is remembered here once its token worked, and forgotten when 1,000 others were used since.
     """
@@ -70,7 +74,9 @@ class Sender:
         send_timeout: float,
         request: AiohttpRequest,
         own_token: str | None = None,
+        files: Files | None = None,
     ) -> None:
+        self._files = files
         self._credentials = credentials
         self._own_token = own_token
         self._base_url = f"{api_url}/bot"
@@ -81,15 +87,16 @@ class Sender:
 
     async def deliver(self, message: Message, may_write: MayWrite) -> Outcome:
         """Sends a message. Never raises; see queueing.worker.Deliver."""
-        deadline = asyncio.get_running_loop().time() + self._send_timeout
         asked = MAY_WRITE.set(may_write)
         try:
             call = parse_call(message.body, message.chat)
-            return await self._deliver(message.bot, call, deadline)
+            return await self._deliver_call(message.bot, call)
         except CallRefused as error:
             return Rejected(str(error), error.reason)
+        except FileGone:
+            return Rejected("a file of it is not in the store, or not any more", "file_gone")
         except (QueueError, TimeoutError) as error:
-            return RetryLater(f"the token could not be read: {error}", "queue_unavailable", after=_CREDENTIALS_WAIT)
+            return RetryLater(f"what it needs could not be read: {error}", "queue_unavailable", after=_SERVER_WAIT)
         except TelegramError as error:
             return classify(error)
         except Exception as error:  # noqa: BLE001  a mistake of ours must cost one message's attempt, not the worker
@@ -98,7 +105,20 @@ class Sender:
         finally:
             MAY_WRITE.reset(asked)
 
-    async def _deliver(self, bot_id: str, call: Call, deadline: float) -> Outcome:
+    async def _deliver_call(self, bot_id: str, call: Call) -> Outcome:
+        deadline = asyncio.get_running_loop().time() + self._send_timeout * (UPLOAD_FACTOR if call.files else 1)
+        if not call.files:
+            return await self._deliver(bot_id, call, (), deadline)
+        if self._files is None:
+            raise FileGone
+        async with asyncio.timeout_at(deadline):
+            parts = await self._files.open(call.files)
+        outcome = await self._deliver(bot_id, call, parts, deadline)
+        if isinstance(outcome, Sent):
+            await self._files.let_go(call.files)
+        return outcome
+
+    async def _deliver(self, bot_id: str, call: Call, parts: Sequence[Part], deadline: float) -> Outcome:
         """Tries the token that worked last, then what is stored; but what was refused since, after the others. For a
         refusal takes time, and by then it may be too late to write another request: that one is the next delivery's."""
         known = self._bots.get(bot_id)
@@ -106,7 +126,7 @@ class Sender:
         refused = self._refused.get(bot_id) or []
         if known is not None and known.token not in refused:
             try:
-                return await self._send(known, call, deadline)
+                return await self._send(known, call, parts, deadline)
             except InvalidToken as error:
                 refusal = error
                 self._note_refusal(known)
@@ -118,7 +138,7 @@ class Sender:
                 continue
             bot = self._rebuild(token)
             try:
-                outcome = await self._send(bot, call, deadline)
+                outcome = await self._send(bot, call, parts, deadline)
             except InvalidToken as error:
                 refusal = refusal or error
                 self._note_refusal(bot)
@@ -145,10 +165,11 @@ class Sender:
     def _rebuild(self, token: str) -> Bot:
         return Bot(token, base_url=self._base_url, request=self._request, get_updates_request=self._request)
 
-    async def _send(self, bot: Bot, call: Call, deadline: float) -> Outcome:
+    async def _send(self, bot: Bot, call: Call, parts: Sequence[Part], deadline: float) -> Outcome:
         """Raises InvalidToken if the token was refused."""
         try:
-            result = await self._request.call(f"{bot.base_url}/{call.method}", call.parameters, self._left(deadline))
+            url = f"{bot.base_url}/{call.method}"
+            result = await self._request.call(url, call.parameters, self._left(deadline), parts)
             outcome: Outcome = Sent(_receipt(result), _id_of_chat(call.parameters["chat_id"], result))
         except NotFound:
             await self._check_token(bot, deadline)

@@ -6,6 +6,8 @@ HTTP API repeat.
 | {Q}:leader:BOT        | string | a lock: the process that polls, or has set the webhook     | 3 s, renewed  |
 | {Q}:me:BOT            | string | getMe's answer (JSON)                                      | 24 h          |
 | {Q}:first:KEY         | string | fingerprint of what came first with an Idempotency-Key     | STATUS_TTL    |
+| {Q}:file:KEY          | hash   | a file that is to be sent, in pieces: bot/file_store.py    | 7 d or 1 h    |
+| {Q}:file:KEY:uses     | set    | what needs it                                              | as the file   |
 
 Q is `telegram_messages`; the hash tag puts them into the queue's cluster slot. The queue's own keys: queueing/keys.py;
 those of jobs: bot/job_store.py.
@@ -36,6 +38,14 @@ def me_key(bot: str) -> str:
 
 def idempotency_key(key: str) -> str:
     return f"{_TAG}:first:{key}"
+
+
+def file_key(key: str) -> str:
+    return f"{_TAG}:file:{key}"
+
+
+def file_uses_key(key: str) -> str:
+    return f"{_TAG}:file:{key}:uses"
 
 
 def connect(redis_url: str, timeout: float) -> "Redis":

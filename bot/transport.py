@@ -6,6 +6,9 @@ stopped while it connected asks after it runs on. (uvloop hands what was written
 turn of the loop, asyncio at once.) What fails before that is NotWritten, what fails after it NoAnswer. It is asked
 before that as well, as soon as there is a connection, which then is kept for the next request: where connecting takes
 longer than a request has until it must be written, no request would ever find one.
+
+A request with files is written as they are read, piece by piece. One that ends before its last byte was handed over is
+CutOff: nobody carries out half a request. `MAY_WRITE` is told of its end, if it is a Permit: that is when it arrived.
 aiohttp repeats requests on a connection that turned out to be closed, but never a POST; redirects are not followed.
 
 Answers of Telegram become PTB's exceptions here, or children of them where a status would be lost otherwise. No text
@@ -13,7 +16,7 @@ of an exception holds a token, and none carries the exception of aiohttp with it
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from http import HTTPStatus
@@ -37,8 +40,10 @@ from telegram.error import (
 )
 from telegram.request import BaseRequest, RequestData
 
+from bot.multipart import Form, Part, in_memory
 from monitoring.logs import mask
-from queueing.worker import MayWrite
+from queueing.errors import QueueError
+from queueing.worker import MayWrite, Permit
 
 MAY_WRITE: Final[ContextVar[MayWrite | None]] = ContextVar("may_write", default=None)
 """Asked before the first byte of a POST made in this context; None: it may always be written."""
@@ -63,6 +68,10 @@ class LeaseEnded(TelegramError):
 
 class NotWritten(NetworkError):
     """The request failed before its first byte was written: Telegram knows nothing of it."""
+
+
+class CutOff(NetworkError):
+    """The writing of a request with files ended before its last byte: it was not carried out."""
 
 
 class NoAnswer(NetworkError):
@@ -144,13 +153,17 @@ class AiohttpRequest(BaseRequest):
     ) -> tuple[int, bytes]:
         """Status and body of a successful answer; see BaseRequest. Anything else is raised."""
         gate = _Gate(MAY_WRITE.get())
-        body = None if method == "GET" else await _body(request_data, gate)
+        body = None if method == "GET" else _body(request_data, gate)
         return await self._exchange(method, url, body, gate, self._seconds(read_timeout, request_data))
 
-    async def call(self, url: str, parameters: Mapping[str, Any], seconds: float) -> Any:
-        """The result of a POST of plain JSON, which ends within `seconds`: BaseRequest.post without its detours."""
+    async def call(self, url: str, parameters: Mapping[str, Any], seconds: float, files: Sequence[Part] = ()) -> Any:
+        """The result of a POST of plain JSON, or of a form with files, which ends within `seconds`: BaseRequest.post
+        without its detours. Raises what reading the files raises, too, if that is a QueueError."""
         gate = _Gate(MAY_WRITE.get())
-        body = _Body(_json(parameters), "application/json", gate)
+        if files:
+            body: _Body = _FormBody(Form(parameters, files), gate)
+        else:
+            body = _Body(_json(parameters), "application/json", gate)
         _, answer = await self._exchange("POST", url, body, gate, seconds)
         return self.parse_json_payload(answer)["result"]
 
@@ -163,7 +176,7 @@ class AiohttpRequest(BaseRequest):
             async with session.request(method, url, data=body, allow_redirects=False, timeout=timeout) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            failure = _failure(error, gate, seconds)
+            failure: Exception = _failure(error, gate, seconds)
         else:
             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return response.status, answer
@@ -218,12 +231,14 @@ class _Connector(aiohttp.TCPConnector):
 class _Gate:
     """Asks whether a request may be written, and knows whether it was."""
 
-    __slots__ = ("may_write", "refused", "written")
+    __slots__ = ("failure", "may_write", "refused", "whole", "written")
 
     def __init__(self, may_write: MayWrite | None) -> None:
         self.may_write = may_write
         self.refused = False
         self.written = False
+        self.whole = True  # but for what is written in pieces
+        self.failure: QueueError | None = None
 
     def ask(self) -> None:
         if self.may_write is not None and not self.may_write():
@@ -233,6 +248,12 @@ class _Gate:
     def enter(self) -> None:
         self.ask()
         self.written = True
+
+    def end(self) -> None:
+        """What was written in pieces is written."""
+        self.whole = True
+        if isinstance(self.may_write, Permit):
+            self.may_write.note_end()
 
 
 class _Body(Payload):
@@ -251,18 +272,43 @@ class _Body(Payload):
         if isinstance(writer, StreamWriter) and (writer.transport is None or writer.transport.is_closing()):
             raise aiohttp.ClientConnectionResetError("the connection was closed before the request was written")
         self.gate.enter()
+        await self._write(writer)
+
+    async def _write(self, writer: AbstractStreamWriter) -> None:
         await writer.write(self._value)
 
 
-async def _body(data: RequestData | None, gate: _Gate) -> _Body:
+class _FormBody(_Body):
+    """A form with files, of which no more than a piece is in memory."""
+
+    def __init__(self, form: Form, gate: _Gate) -> None:
+        Payload.__init__(self, form, content_type=form.content_type)
+        self._size = form.size
+        self.gate = gate
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("a form with files is no text")
+
+    async def _write(self, writer: AbstractStreamWriter) -> None:
+        self.gate.whole = False
+        try:
+            async for piece in self._value.pieces():  # the first is there without an await
+                await writer.write(piece)
+        except QueueError as error:
+            self.gate.failure = error
+            raise
+        self.gate.end()
+
+
+def _body(data: RequestData | None, gate: _Gate) -> _Body:
     """JSON, which is cheaper than PTB's form on both ends; multipart for files."""
     if data is None or not data.contains_files:
         return _Body(_json(data.parameters if data is not None else {}), "application/json", gate)
-    form = aiohttp.FormData(data.json_parameters)
-    for name, (filename, content, mime_type) in data.multipart_data.items():
-        form.add_field(name, content, filename=filename, content_type=mime_type)
-    parts = form()
-    return _Body(await parts.as_bytes(), parts.content_type, gate)
+    parts = [
+        in_memory(name, filename, type, content if isinstance(content, bytes) else content.read())
+        for name, (filename, content, type) in data.multipart_data.items()
+    ]
+    return _FormBody(Form(data.json_parameters, parts), gate)
 
 
 def _json(parameters: object) -> bytes:
@@ -272,14 +318,18 @@ def _json(parameters: object) -> bytes:
         return json.dumps(parameters).encode()
 
 
-def _failure(error: Exception, gate: _Gate, seconds: float) -> TelegramError:
+def _failure(error: Exception, gate: _Gate, seconds: float) -> TelegramError | QueueError:
     """What it means that a request brought no answer."""
+    if gate.failure is not None:
+        return gate.failure
     if gate.refused:
         return LeaseEnded("the lease ended before the request was written")
     in_time = not isinstance(error, TimeoutError)
     text = mask(f"{type(error).__name__}: {error}") if in_time else f"no answer within {seconds:g} s"
     if not gate.written:
         return NotWritten(f"not written: {text}" if in_time else f"no connection within {seconds:g} s")
+    if not gate.whole:
+        return CutOff(f"cut off: {text}" if in_time else f"not written within {seconds:g} s")
     return NoAnswer(text) if in_time else NoAnswerInTime(text)
 
 

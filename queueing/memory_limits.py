@@ -115,6 +115,15 @@ class Gate:
             if scope and scope.pace:
                 scope.pace.take_back()
 
+    def left_late(self, lane: str, bot: str, granted: float, at: float, *, paid: bool) -> None:
+        """What was granted took until `at` to be written."""
+        for name in (lane, account(bot, paid=paid)):
+            scope = self._scope(name)
+            if scope.log:
+                scope.log.take_back(granted)
+                scope.log.merge([at])
+                self._over.put(name, scope.over_at)
+
     def pause(self, scope: str, until: float, reason: str) -> None:
         """Two pauses of the same thing combine by the later deadline."""
         kept = self._scope(scope)

@@ -193,6 +193,7 @@ class MemoryQueue(MemorySettling):
             taken.lane.name,
             taken.message,
             attempts=taken.tries.attempts,
+            granted_at=taken.granted,
             write_by=taken.granted + WRITE_AT_ONCE if is_limited else None,
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from queueing.contract import Settlement
+from queueing.limits import WRITE_AT_ONCE
 from queueing.memory_desk import Held, MemoryDesk, expires_at
 from queueing.message import MessageState
 from queueing.retry import Ack, Bury, Decision, Hold, Move, Release, Scope
@@ -33,6 +34,8 @@ class MemorySettling(MemoryDesk):
             written = settlement.written is not None and settlement.decision != Release()
             if not written:
                 self._take_back(held)
+            elif settlement.written is not None and settlement.written > WRITE_AT_ONCE:
+                self._note_late(held, settlement.written)
             if self._decide(held, settlement.decision, now, written=written):
                 kept.append(token)
             self._end_turn(held, now)
@@ -137,6 +140,11 @@ class MemorySettling(MemoryDesk):
         lane = held.taken.home
         self._gate.take_back(lane.name, lane.bot, held.taken.granted, paid=held.message.paid)
         self._turns.look_again(lane.bot)
+
+    def _note_late(self, held: Held, written: float) -> None:
+        """Its last byte was written so many seconds after its grant."""
+        lane, granted = held.taken.home, held.taken.granted
+        self._gate.left_late(lane.name, lane.bot, granted, granted + written, paid=held.message.paid)
 
     def _end_turn(self, held: Held, now: float) -> None:
         """The lane had its turn, and waits for the next."""

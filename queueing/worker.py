@@ -31,7 +31,8 @@ from queueing.tasks import end
 MayWrite = Callable[[], bool]
 Deliver = Callable[[Message, MayWrite], Awaitable[Outcome]]
 """Delivers a message. Asks `may_write()` immediately before the request is written; if it says no, the lease is about
-to end or has ended, nothing may be written, and the outcome is Unsent. Must end by itself within the send timeout."""
+to end or has ended, nothing may be written, and the outcome is Unsent. Must end by itself within the send timeout.
+What takes long to be written tells the end of it, if `may_write` is a Permit."""
 
 POLL = 0.25
 """Seconds after which a process looks again even if no bell rang: a stopped process may have swallowed it."""
@@ -51,6 +52,18 @@ _logger = logging.getLogger(__name__)
 def failures_so_far() -> int:
     """How often the message failed before that is being delivered: for a Deliver, which is not told."""
     return _failures.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """What a worker gives as `may_write`."""
+
+    ask: MayWrite
+    note_end: Callable[[], None]
+    """Says that the last byte is written now: for the limits, it left then."""
+
+    def __call__(self) -> bool:
+        return self.ask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +257,8 @@ class Worker:
     async def _outcome(self, lease: Lease) -> Outcome:
         _failures.set(lease.attempts)
         try:
-            return await self._deliver(lease.message, lambda: self._may_write(lease))
+            permit = Permit(lambda: self._may_write(lease), lambda: self._note_last_byte(lease))
+            return await self._deliver(lease.message, permit)
         except Exception as error:  # whatever one message does, the next is served
             _logger.exception("delivering message %s failed in a way nobody foresaw", lease.message.id)
             return RetryLater(f"{type(error).__name__} inside telequeue, see its log", "internal_error")
@@ -257,6 +271,9 @@ class Worker:
             return False
         self._written[lease.token] = at
         return True
+
+    def _note_last_byte(self, lease: Lease) -> None:
+        self._written[lease.token] = self._queue.clock()
 
     def _tell(self, event: Event) -> None:
         self._observe(event)

@@ -74,6 +74,14 @@ def edit_message_media(call: Context) -> bytes | bool:
     return _edit(call, content, {*MEDIA, "caption", "caption_entities"})
 
 
+@method("setChatPhoto", needs_chat=True)
+def set_chat_photo(call: Context) -> bool:
+    if "photo" not in call.params.files:
+        raise bad_request("there is no photo in the request")  # Telegram takes none but a new one
+    media_content(call.world, call.params, "photo", None)
+    return True
+
+
 @method("editMessageLiveLocation")
 def edit_message_live_location(call: Context) -> bytes | bool:
     place = {"latitude": call.params.number("latitude"), "longitude": call.params.number("longitude")}

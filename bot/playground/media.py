@@ -29,10 +29,18 @@ def media_content(world: World, params: Params, kind: str, value: object) -> dic
     else:
         file_id = str(value)
         upload = world.files.get(file_id) or Upload(file_id.rpartition("/")[2], "", b"")
-    file = {
-        "file_id": file_id, "file_unique_id": f"{zlib.crc32(file_id.encode()):08x}", "file_size": len(upload.content),
-    }  # fmt: skip
-    return _shape(kind, file, upload, params)
+    content = _shape(kind, _file(file_id, upload), upload, params)
+    thumbnail = _upload(params, "thumbnail", params.values.get("thumbnail"))
+    if thumbnail is not None and isinstance(content[kind], dict):
+        _check_size(thumbnail, "photo")
+        side = {"width": _SIDE, "height": _SIDE}
+        content[kind]["thumbnail"] = {**_file(world.keep_file(thumbnail), thumbnail), **side}
+    return content
+
+
+def _file(file_id: str, upload: Upload) -> dict[str, Any]:
+    unique = f"{zlib.crc32(file_id.encode()):08x}"
+    return {"file_id": file_id, "file_unique_id": unique, "file_size": len(upload.content)}
 
 
 def _upload(params: Params, kind: str, value: object) -> Upload | None:

@@ -63,6 +63,55 @@ def test_parameters_that_name_a_local_file_are_refused(kwargs: Mapping[str, obje
     assert caught.value.reason == "local_file"
 
 
+REF = {"key": "0123456789abcdef" * 4, "name": "a b.txt", "type": "text/plain", "size": 5, "use": "0" * 32}
+
+
+def test_what_is_attached_may_be_named_and_nothing_else() -> None:
+    kwargs = {"media": [{"type": "photo", "media": "attach://one", "thumbnail": "attach://two"}]}
+    call = parse_call({"method": "sendMediaGroup", "kwargs": kwargs, "files": {"one": REF, "two": REF}}, "42")
+    assert (call.parameters["media"], call.files) == (kwargs["media"], {"one": REF, "two": REF})
+    as_text = {"media": '[{"media": "attach://one"}]'}
+    assert parse_call({"method": "sendMediaGroup", "kwargs": as_text, "files": {"one": REF}}, "42")
+    for named in ("attach://two", "ATTACH://one", " attach://one", "attach://one/../two", "attach://", "file://one"):
+        with pytest.raises(CallRefused) as caught:
+            parse_call({"method": "sendDocument", "kwargs": {"document": named}, "files": {"one": REF}}, "42")
+        assert caught.value.reason == "local_file"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [],
+        "0123",
+        {"a": "/etc/passwd"},
+        {"a/b": REF},
+        {"": REF},
+        {"chat_id": REF},
+        {"caption": REF},
+        {"a": {}},
+        {"a": {**REF, "path": "/etc/passwd"}},
+        {"a": {**REF, "key": "/etc/passwd"}},
+        {"a": {**REF, "key": REF["key"] + "\n"}},
+        {"a": {**REF, "key": "A" * 64}},
+        {"a": {**REF, "name": ""}},
+        {"a": {**REF, "name": "a\r\nb"}},
+        {"a": {**REF, "name": "a" * 256}},
+        {"a": {**REF, "type": "text"}},
+        {"a": {**REF, "type": "text/plain\r\nX: y"}},
+        {"a": {**REF, "size": 0}},
+        {"a": {**REF, "size": True}},
+        {"a": {**REF, "size": 50 * 1024 * 1024 + 1}},
+        {"a": {**REF, "use": "x" * 32}},
+        {f"a{number}": REF for number in range(33)},
+    ],
+)
+def test_files_that_are_none_are_refused(files: object) -> None:
+    body = {"method": "sendDocument", "kwargs": {"caption": "c"}, "files": files}
+    with pytest.raises(CallRefused) as caught:
+        parse_call(body, "42")
+    assert caught.value.reason == "malformed"
+
+
 @pytest.mark.parametrize(
     "body",
     [

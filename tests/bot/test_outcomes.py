@@ -18,6 +18,7 @@ from bot import outcomes
 from bot.outcomes import classify
 from bot.transport import (
     BadAnswer,
+    CutOff,
     Flood,
     LeaseEnded,
     NoAnswer,
@@ -36,6 +37,7 @@ ALBUM = 'Failed to send message #1 with the error message "Too Many Requests: re
     ("error", "reason", "uncertain"),
     [
         (NotWritten("refused"), "network", False),
+        (CutOff("cut off"), "network", False),
         (NoAnswer("reset"), "no_answer", True),
         (NoAnswerInTime("10 s"), "no_answer", True),
         (ServerError("Bad Gateway", described=True), "server_error", False),

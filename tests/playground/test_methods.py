@@ -65,6 +65,26 @@ async def test_files_come_back(ptb):
     assert bytes(await file.download_as_bytearray()) == b"hello"
 
 
+async def test_thumbnails_come_back(ptb):
+    async def content(file_id: str) -> bytes:
+        return bytes(await (await ptb.get_file(file_id)).download_as_bytearray())
+
+    sent = await ptb.send_video(1, b"moving", thumbnail=b"small")
+    assert (await content(sent.video.file_id), await content(sent.video.thumbnail.file_id)) == (b"moving", b"small")
+    media = telegram.InputMediaDocument(b"text", filename="ä.txt", thumbnail=b"first page")
+    [document, _] = await ptb.send_media_group(1, [media, telegram.InputMediaDocument(b"other")])
+    assert document.document.file_name == "ä.txt"
+    assert await content(document.document.thumbnail.file_id) == b"first page"
+    changed = await ptb.edit_message_media(telegram.InputMediaVideo(b"new", thumbnail=b"n"), 1, sent.message_id)
+    assert await content(changed.video.thumbnail.file_id) == b"n"
+
+
+async def test_a_chats_photo_is_an_upload(ptb):
+    assert await ptb.set_chat_photo(-7, b"pixels")
+    with pytest.raises(telegram.error.BadRequest, match="no photo"):
+        await ptb.set_chat_photo(-7, "file-id")
+
+
 async def test_copies_and_forwards(ptb):
     first = await ptb.send_message(1, "x")
     copied = await ptb.copy_message(2, 1, first.message_id)
