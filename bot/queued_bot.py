@@ -79,7 +79,7 @@ class QueuedBot(ExtBot[None]):
 
     api_url: base URL of the Bot API, without a slash at its end.
     request: the HTTP client; the bot's shutdown() shuts it down.
-    defaults: PTB's, applied before a send is queued.
+    defaults: PTB's, applied before a send is queued. more: other parameters of PTB's ExtBot.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class QueuedBot(ExtBot[None]):
         request: BaseRequest,
         get_me_cache: GetMeCache,
         defaults: Defaults | None = None,
+        **more: Any,
     ) -> None:
         super().__init__(
             token,
@@ -99,6 +100,7 @@ class QueuedBot(ExtBot[None]):
             request=request,
             get_updates_request=request,
             defaults=defaults,
+            **more,
             rate_limiter=QueuedRateLimiter(outbox),
         )
         self._get_me_cache = get_me_cache

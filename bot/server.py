@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from socket import AF_INET, AF_INET6, socket
 from types import FrameType
@@ -19,12 +20,15 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from uvicorn import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
+from bot.bot_app import find
 from bot.children import end_with_parent
 from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from monitoring.logs import mask
 
 _HTTP_GRACE = 5  # seconds that requests under way have to end: once the process drains, none waits for a send
+
+_BOOT_AGAIN = 1.0  # seconds between two tries of a process that cannot start
 
 _log = structlog.get_logger(__name__)
 _running: Settings | None = None
@@ -46,6 +50,7 @@ def settings_of_master() -> Settings:
                 "without one, `telequeue up` runs against a local Telegram stand-in"
             )
         _require_host(settings)
+        _require_bot(settings)
     except SettingsError as error:
         if _running is None:
             exit_with(str(error))
@@ -55,6 +60,13 @@ def settings_of_master() -> Settings:
         _log.info("reloading: new processes take over, the old ones finish what they have in hand")
     _running = settings
     return settings
+
+
+def _require_bot(settings: Settings) -> None:
+    """Imports the bot, for all processes. Raises SettingsError where that cannot be done."""
+    # Its modules may have metrics of their own: prometheus_client looks for the directory when it is imported.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory()
+    find(settings.bot_app)
 
 
 def _require_host(settings: Settings) -> None:
@@ -180,7 +192,13 @@ class Process(UvicornWorker):  # type: ignore[misc]
         server = Draining(self.config)
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
-        if not server.started:
+        started = Path(metrics_directory()) / "started"
+        if server.started:
+            started.touch()
+        elif started.exists():  # a process that is replaced: the others go on, and gunicorn tries again
+            time.sleep(_BOOT_AGAIN)  # noqa: ASYNC251  nothing else runs here any more
+            sys.exit(1)
+        else:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def handle_exit(self, _number: int, _frame: FrameType | None) -> None:
