@@ -99,13 +99,13 @@ def growing(text: str) -> str:
 
 def split(text: str) -> list[str]:
     """The text in parts that Telegram takes: broken between lines, or between words, if there are any."""
-    parts = []
+    text, parts = text.strip(), []
     while units(text) > MOST:
         most = _fitting(text)
         at = max(text.rfind("\n", most // 2, most), 0) or max(text.rfind(" ", most // 2, most), 0) or most
         parts.append(text[:at].rstrip())
         text = text[at:].lstrip()
-    return [part for part in (*parts, text) if part.strip()] or ["…"]
+    return [*parts, text] if text else parts or ["…"]
 
 
 def units(text: str) -> int:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
-from telegram.ext import ApplicationBuilder
+from telegram.ext import Application, ApplicationBuilder
 
 from bot.settings import SettingsError
 
@@ -39,18 +39,18 @@ def find(reference: str) -> BotApp:
 
 
 def wants_builder(function: BotApp) -> bool:
-    """Whether it takes an ApplicationBuilder: its annotation says so or, where there is none, its name `builder`."""
+    """Whether it takes an ApplicationBuilder: its annotation says so or, where that says nothing, the name `builder`."""
     try:
         parameter = next(iter(inspect.signature(function).parameters.values()))
     except (ValueError, StopIteration):
         return False
-    if parameter.annotation is parameter.empty:
-        return parameter.name == "builder"
     annotation = _resolved(function, parameter)
     if isinstance(annotation, str):  # a name that exists for type checkers only
         return "ApplicationBuilder" in annotation
     annotation = typing.get_origin(annotation) or annotation
-    return isinstance(annotation, type) and issubclass(annotation, ApplicationBuilder)
+    if isinstance(annotation, type) and issubclass(annotation, (Application, ApplicationBuilder)):
+        return issubclass(annotation, ApplicationBuilder)
+    return parameter.name == "builder"
 
 
 class _Wrong(Exception):

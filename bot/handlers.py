@@ -117,8 +117,11 @@ async def talk(update: Update, context: ContextTypes.DEFAULT_TYPE) -> None:
         if place.ahead is None:
             await question.reply_text(texts.TOO_MANY)
             return
-        quote = question.chat.type != Chat.PRIVATE  # or nobody knows who is answered
-        message = await question.reply_text(texts.in_line(place.ahead), do_quote=quote)
+        message = await question.reply_text(
+            texts.in_line(place.ahead),
+            do_quote=question.chat.type != Chat.PRIVATE,  # or nobody would know who is answered
+            allow_sending_without_reply=True,
+        )
         async with Answer(question, message) as answer:
             async for ahead in place.moves():
                 answer.text = texts.in_line(ahead)

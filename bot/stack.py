@@ -71,8 +71,8 @@ class Stack:
         self._interrupts = 0
 
     def run(self) -> int:
-        """Starts, waits for the end, stops. Returns the exit code: 0 after Ctrl-C or SIGTERM, 1 when it went wrong, 2 when
-        the settings are."""
+        """Starts, waits for the end, stops. Returns the exit code: 0 after Ctrl-C or SIGTERM, 1 when it went wrong, 2
+        when the settings are wrong."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._interrupt)
         try:
