@@ -39,7 +39,7 @@ def find(reference: str) -> BotApp:
 
 
 def wants_builder(function: BotApp) -> bool:
-    """Whether it takes an ApplicationBuilder: its annotation says so or, where that says nothing, the name `builder`."""
+    """Whether it takes an ApplicationBuilder: its annotation says so or, where that says nothing, its name."""
     try:
         parameter = next(iter(inspect.signature(function).parameters.values()))
     except (ValueError, StopIteration):

@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from socket import AF_INET, AF_INET6, socket
 from types import FrameType
@@ -138,7 +137,24 @@ class Log(Logger):  # type: ignore[misc]
 
 
 class Draining(Server):
-    """uvicorn's server. While requests end, its process already leaves the lead to others."""
+    """uvicorn's server. While requests end, its process already leaves the lead to others.
+
+    mark: a file that is there as soon as one process of this master has started. From then on, one that cannot start
+    takes nothing down with it: the others go on, and gunicorn tries again.
+    """
+
+    mark: Path | None = None
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # with gunicorn's code for what ends the master, too
+            if not self.mark or not self.mark.exists():
+                raise
+            await asyncio.sleep(_BOOT_AGAIN)
+            sys.exit(1)
+        if self.mark:
+            self.mark.touch()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         runtime = self.lifespan.state.get("runtime")  # none if it could not start
@@ -190,15 +206,10 @@ class Process(UvicornWorker):  # type: ignore[misc]
         # The parent's, but for the class of the server.
         self.config.app = self.wsgi
         server = Draining(self.config)
+        server.mark = Path(metrics_directory()) / "started"
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
-        started = Path(metrics_directory()) / "started"
-        if server.started:
-            started.touch()
-        elif started.exists():  # a process that is replaced: the others go on, and gunicorn tries again
-            time.sleep(_BOOT_AGAIN)  # noqa: ASYNC251  nothing else runs here any more
-            sys.exit(1)
-        else:
+        if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def handle_exit(self, _number: int, _frame: FrameType | None) -> None:
