@@ -1,8 +1,9 @@
 """What is asked of the Bot API: a method and its parameters, from a message's body. The one place that checks them.
 
 Body: {"method": "sendMessage" (the default), "text": "…", "kwargs": {…}, "files": {…}}; fields that belong to the queue
-are not in it, and any other is a mistake. Both who queues a message (outbox) and who sends it (sender) ask here, since
-any program may push elements.
+are not in it, and any other is a mistake. Our own producers add "origin": the update whose handler sent it
+(bot/failed.py). Both who queues a message (outbox) and who sends it (sender) ask here, since any program may push
+elements.
 
 files: {PART: {"key", "name", "type", "size", "use"}}: what is sent along from the store (bot/file_store.py), under the
 name of a parameter, or where a parameter says `attach://PART`. A key is a digest and never a path: the content has to
@@ -26,7 +27,7 @@ ATTACH = "attach://"
 _FORBIDDEN = frozenset({"setwebhook", "deletewebhook", "getupdates", "logout", "close"})
 _FILE_URI = re.compile(r"\s*(file|attach)://", re.IGNORECASE)
 _PROSE = frozenset({"text", "caption"})
-_FIELDS = frozenset({"method", "text", "kwargs", "files"})
+_FIELDS = frozenset({"method", "text", "kwargs", "files", "origin"})
 _MAX_DEPTH = 64
 
 MAX_FILE = 50 * 1024 * 1024
@@ -67,12 +68,15 @@ class FileRef(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A method of the Bot API and its parameters, of JSON's types; `chat_id` among them. files: by the names of their
-    parts."""
+    """A method of the Bot API and its parameters, of JSON's types; `chat_id` among them.
+
+    files: by the names of their parts. whole: Telegram's answer is kept as it is, for who waits for it.
+    """
 
     method: str
     parameters: dict[str, Any]
     files: Mapping[str, FileRef] = field(default_factory=dict)
+    whole: bool = False
 
 
 def parse_call(body: Mapping[str, Any], chat: str) -> Call:

@@ -17,6 +17,7 @@ from bot.access import Access
 from bot.api import Api
 from bot.desk_api import DeskApi
 from bot.endings import Endings
+from bot.failed import FailedSends
 from bot.file_store import DiskFiles, RedisFiles
 from bot.files import Files
 from bot.handlers import add_handlers
@@ -101,6 +102,7 @@ class Runtime:
         get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
         self._application = self._make_application(outbox, get_me)
         self._handling = None if self._redis is None else self._make_handling(outbox)
+        self._failed = FailedSends(self._application, self._handling and self._handling.inbox)
         self._intake = self._make_intake()
         self._seat = self._make_seat()
         self._election = Election(self._seat, self._lead)
@@ -154,6 +156,7 @@ class Runtime:
             outbox=outbox,
             request=self._request,
             get_me_cache=get_me,
+            endings=self._endings,
         )
         builder = ApplicationBuilder().application_class(IntakeApplication).bot(bot).updater(None).job_queue(None)
         application = builder.build()
@@ -216,6 +219,7 @@ class Runtime:
             self.metrics.count(event, backend)
             self._journal(event)
             self._endings(event)
+            self._failed(event)
 
         return observe
 
@@ -243,6 +247,7 @@ class Runtime:
             await self._begin(self._handling.start, self._handling.close)
         self._stack.push_async_callback(self._request.shutdown)
         self._stack.push_async_callback(self._application.shutdown)
+        self._stack.push_async_callback(self._failed.stop)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
             maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
             await self._begin(maintenance.start, maintenance.stop)
