@@ -64,13 +64,19 @@ def origin_of(update: Update) -> dict[str, Any]:
 
 async def handle_failure(application: AnyApplication, failed: Mapping[str, Any]) -> None:
     """Has the application's error handlers run. failed: what the body of the message in the inbox has as `failed`."""
-    origin = failed["origin"]
-    chat, user = (_read(kind, origin.get(name), application) for kind, name in ((Chat, "chat"), (User, "user")))
     error = error_of(failed["reason"], failed["error"])
     error.add_note(
         f"{failed['method']} to chat {failed['chat']} was queued as {failed['id']}, and is a dead letter now"
     )
-    await application.process_error(FailedUpdate(origin["update_id"], chat, user), error)
+    # PTB's own, since the application's takes it for an error of the run that this is called in.
+    await Application.process_error(application, failed_update(application, failed), error)
+
+
+def failed_update(application: AnyApplication, failed: Mapping[str, Any]) -> FailedUpdate:
+    """What the error handlers get as the update."""
+    origin = failed["origin"]
+    chat, user = (_read(kind, origin.get(name), application) for kind, name in ((Chat, "chat"), (User, "user")))
+    return FailedUpdate(origin["update_id"], chat, user)
 
 
 def _read(kind: Any, value: object, application: AnyApplication) -> Any:

@@ -45,6 +45,8 @@ from queueing.message import Message, MessageState
 Result = bool | dict[str, Any] | list[dict[str, Any]]
 Callback = Callable[..., Coroutine[Any, Any, Result]]
 
+_IN_API_KWARGS = "rate_limit_args"
+
 
 class Files(Protocol):
     """Where files are kept until they are sent: bot/files.py."""
@@ -105,7 +107,7 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
         data: dict[str, Any],
         rate_limit_args: SendOptions | None,
     ) -> Result:
-        options = options_of(rate_limit_args)
+        options = options_of(data.pop(_IN_API_KWARGS, rate_limit_args))
         way = Way.DIRECT if options.direct else way_of_call(endpoint, data)
         inputs = {name: RequestParameter.from_input(name, value) for name, value in data.items()}
         parameters = {name: given.value for name, given in inputs.items()}

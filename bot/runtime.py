@@ -94,6 +94,7 @@ class Runtime:
         self.metrics = Metrics([part.queue.backend for part in self._queues.parts], REASONS, METHODS)
         self._journal, self._update_journal = Journal(), UpdateJournal()
         self._endings = Endings(self._front.status)
+        self._front.hear_ends(self._endings.told)
         self.snapshot = Snapshot(self._front)
         self._workers = self._make_workers()
         outbox = Outbox(

@@ -1,6 +1,8 @@
-"""What a handler may say about one send: `rate_limit_args` of PTB's methods.
+"""What a handler may say about one send: `rate_limit_args` of the bot's methods. The shortcuts of PTB's objects have no
+such argument; there, it is one of the `api_kwargs`.
 
-await message.reply_text("Your turn", rate_limit_args={"wait": 10, "priority": "normal"})
+    await context.bot.send_message(chat, "Your turn", rate_limit_args={"wait": 10, "priority": "normal"})
+    await message.reply_text("Your turn", api_kwargs={"rate_limit_args": {"wait": 10}})
 """
 
 from collections.abc import Mapping
