@@ -39,7 +39,8 @@ class Heard:
 @pytest.fixture
 async def playground() -> AsyncIterator[Playground]:
     playground = await start_playground()
-    playground.world.faults.add(Fault("blocked"), None)
+    for method in ("sendMessage", "sendDice"):
+        playground.world.faults.add(Fault("blocked", method=method), None)
     yield playground
     await playground.close()
 
