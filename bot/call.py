@@ -25,6 +25,7 @@ ATTACH = "attach://"
 """Before the name of a part of the request, in a parameter."""
 
 _FORBIDDEN = frozenset({"setwebhook", "deletewebhook", "getupdates", "logout", "close"})
+_NUMBER = re.compile("-?[0-9]{1,16}")
 _FILE_URI = re.compile(r"\s*(file|attach)://", re.IGNORECASE)
 _PROSE = frozenset({"text", "caption"})
 _FIELDS = frozenset({"method", "text", "kwargs", "files", "origin"})
@@ -102,7 +103,7 @@ def parse_call(body: Mapping[str, Any], chat: str) -> Call:
         _check_value(name, value, files)
         parameters[name] = value
     # Order and limits are those of the message's own chat: a call to another one would escape both.
-    parameters["chat_id"] = chat
+    parameters["chat_id"] = int(chat) if _NUMBER.fullmatch(chat) else chat
     _check_message(method, parameters)
     for part in files.keys() & parameters.keys():
         raise CallRefused(f"{part} is given twice: in kwargs and in files")
@@ -123,7 +124,7 @@ def _check_message(method: str, parameters: Mapping[str, Any]) -> None:
     text, is_message = parameters.get("text"), method.lower() == SEND_MESSAGE.lower()
     if text is None and is_message:
         raise CallRefused("text is missing")
-    if is_message and not parameters["chat_id"]:
+    if is_message and parameters["chat_id"] == "":
         raise CallRefused("chat_id is missing")
     if text is not None and not isinstance(text, str):
         raise CallRefused("text must be a string")

@@ -14,8 +14,8 @@ Within a run (bot/run.py), what returns at once is held back until the run commi
 run's sends are the same when it is run again.
 
 Errors: QueueFull and QueueUnavailable reach the handler as they are. They are no TelegramError, so that a handler that
-shrugs at those does not swallow them: the update has failed, and is to be handled again. What could never be sent
-raises PTB's BadRequest, as Telegram would have said: trying it again would not help.
+shrugs at those does not swallow them: the update has failed, and is to be handled again. What the queue does not take,
+such as a chat_id that no chat can have, goes directly, for Telegram to judge.
 """
 
 import asyncio
@@ -120,7 +120,14 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
         if uploads and self._files is not None:
             parameters, extra["files"] = await self._files.pack(data)
         call = _Call(endpoint, parameters.pop("chat_id", None), parameters, options, wait, extra)
-        return await (self._ask(call) if wait else self._tell(call))
+        run = current_run()
+        try:
+            message = self._compose(call, run)
+        except MalformedMessage as error:
+            if extra or parents_of(parameters):
+                raise BadRequest(str(error)) from error
+            return await callback(*args, **kwargs)  # for Telegram to judge
+        return await (self._ask(call, message, run) if wait else self._tell(call, message, run))
 
     def _wait_of(self, way: Way, method: str, options: Options) -> bool | float:
         wanted = self._wait if options.wait is None else options.wait
@@ -130,10 +137,8 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
             raise ValueError(f"rate_limit_args: the result of {method} is Telegram's alone, so it has to be waited for")
         return True
 
-    async def _tell(self, call: _Call) -> Result:
+    async def _tell(self, call: _Call, message: Message, run: Run | None) -> Result:
         """Queues it, and returns what Telegram will answer, as far as that can be told."""
-        run = current_run()
-        message = self._compose(call, run, awaited=False)
         if run is None or run.sends is None:
             await self._outbox.enqueue([message])
         elif message.dedup_key is None:
@@ -147,10 +152,8 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
             number = message_id(message.id)
         return result_of(call.method, message.chat, call.parameters, number, self._bot())
 
-    async def _ask(self, call: _Call) -> Result:
+    async def _ask(self, call: _Call, message: Message, run: Run | None) -> Result:
         """Queues it, and returns what Telegram answered."""
-        run = current_run()
-        message = self._compose(call, run, awaited=True)
         if run is None:
             await self._outbox.enqueue([message])
         else:
@@ -174,28 +177,26 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
             return StillQueued("the process is about to end; the message stays in the queue")
         return TimedOut(f"not sent within {wait:g} s; the message stays in the queue")
 
-    def _compose(self, call: _Call, run: Run | None, *, awaited: bool) -> Message:
+    def _compose(self, call: _Call, run: Run | None) -> Message:
+        """Raises MalformedMessage for what the queue does not take."""
         id = queue_id(run.next_number() if run else secrets.randbits(NUMBER_BITS) or 1)
-        parameters, extra = dict(call.parameters), dict(call.extra)
+        parameters, extra, awaited = dict(call.parameters), dict(call.extra), bool(call.wait)
         if run and run.about and not awaited:
             extra["origin"] = dict(run.about)
-        try:
-            return self._outbox.compose(
-                call.chat,
-                parameters.pop("text", None),
-                method=None if call.method == SEND_MESSAGE else call.method,
-                kwargs=parameters,
-                priority=call.options.priority,
-                id=id,
-                ttl=call.options.ttl,
-                dedup_key=call.options.dedup_key,
-                # Of a run, all are: their ids are not taken again when it is run again.
-                provisional=not awaited and (call.method == SEND_MESSAGE or run is not None),
-                awaited=awaited,
-                extra=extra,
-            )
-        except MalformedMessage as error:
-            raise BadRequest(str(error)) from error
+        return self._outbox.compose(
+            call.chat,
+            parameters.pop("text", None),
+            method=None if call.method == SEND_MESSAGE else call.method,
+            kwargs=parameters,
+            priority=call.options.priority,
+            id=id,
+            ttl=call.options.ttl,
+            dedup_key=call.options.dedup_key,
+            # Of a run, all are: their ids are not taken again when it is run again.
+            provisional=not awaited and (call.method == SEND_MESSAGE or run is not None),
+            awaited=awaited,
+            extra=extra,
+        )
 
 
 def _answer(method: str, status: MessageStatus) -> Any:

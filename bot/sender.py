@@ -235,7 +235,7 @@ def _receipt(result: Any) -> str | None:
     return json.dumps(_masked(result)) if len(text) <= _LONGEST_RESULT else None
 
 
-def _id_of_chat(name: str, result: Any) -> str | None:
+def _id_of_chat(name: object, result: Any) -> str | None:
     """The id of the chat that was sent to by its @name, if Telegram's answer tells it."""
     message = result[0] if isinstance(result, list) and result else result
     match message:

@@ -11,7 +11,7 @@ from queueing.errors import MalformedMessage
 
 def test_a_text_alone_is_a_send_message() -> None:
     call = parse_call({"text": "hi"}, "42")
-    assert (call.method, call.parameters) == ("sendMessage", {"chat_id": "42", "text": "hi"})
+    assert (call.method, call.parameters) == ("sendMessage", {"chat_id": 42, "text": "hi"})
 
 
 def test_kwargs_are_the_parameters() -> None:
