@@ -35,7 +35,7 @@ def test_what_it_is_given_stays_as_it_is() -> None:
 
 
 def test_the_messages_own_chat_is_the_one_that_counts() -> None:
-    assert parse_call({"text": "hi", "kwargs": {"chat_id": 43}}, "42").parameters["chat_id"] == "42"
+    assert parse_call({"text": "hi", "kwargs": {"chat_id": 43}}, "42").parameters["chat_id"] == 42
 
 
 @pytest.mark.parametrize("method", ["setWebhook", "DELETEWEBHOOK", "getupdates", "logOut", "Close"])

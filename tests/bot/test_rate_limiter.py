@@ -166,7 +166,7 @@ async def test_deletes_and_pins_return_true(idle: Process, playground: Playgroun
 
 @pytest.mark.parametrize(
     ("chat_id", "text", "words"),
-    [("no chat", "hello", "Chat not found"), (CHAT, "x" * 2_000_000, "too long"), (CHAT, "half \ud83d", "")],
+    [("no chat", "hello", "Chat not found"), (CHAT, "x" * 2_000_000, "too long"), (CHAT, "half \ud83d", ".")],
 )
 async def test_what_the_queue_does_not_take_is_for_telegram_to_judge(
     idle: Process, playground: Playground, chat_id: str | int, text: str, words: str
