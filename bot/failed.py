@@ -13,10 +13,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from telegram import Chat, Update, User
+from telegram import Chat, User
 from telegram.ext import Application
 
+from bot.origin import FailedUpdate
 from bot.refusals import error_of
+from bot.runner import Kind, Work
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.events import Buried, Event
 from queueing.message import Message, Priority
@@ -31,35 +33,6 @@ class Inbox(Protocol):
     """Where updates wait: a queueing.inbox.Inbox."""
 
     async def enqueue(self, messages: list[Message]) -> None: ...
-
-
-class FailedUpdate(Update):
-    """The update for which a send failed, as far as it is still known: its number, its chat and its user."""
-
-    __slots__ = ("_chat", "_user")
-
-    def __init__(self, update_id: int, chat: Chat | None, user: User | None) -> None:
-        super().__init__(update_id)
-        with self._unfrozen():
-            self._chat, self._user = chat, user
-
-    @property
-    def effective_chat(self) -> Chat | None:
-        return self._chat
-
-    @property
-    def effective_user(self) -> User | None:
-        return self._user
-
-
-def origin_of(update: Update) -> dict[str, Any]:
-    """What the sends of an update's handlers carry; for Run.about."""
-    chat, user = update.effective_chat, update.effective_user
-    return {
-        "update_id": update.update_id,
-        "chat": None if chat is None else {"id": chat.id, "type": chat.type},
-        "user": None if user is None else {"id": user.id, "first_name": user.first_name, "is_bot": user.is_bot},
-    }
 
 
 async def handle_failure(application: AnyApplication, failed: Mapping[str, Any]) -> None:
@@ -81,6 +54,19 @@ def failed_update(application: AnyApplication, failed: Mapping[str, Any]) -> Fai
 
 def _read(kind: Any, value: object, application: AnyApplication) -> Any:
     return kind.de_json(value, application.bot) if isinstance(value, Mapping) else None
+
+
+def failures_for(application: AnyApplication) -> Kind:
+    """Has the error handlers run for failures out of the inbox."""
+
+    def work(message: Message) -> Work:
+        failed = message.body["failed"]
+        update = failed_update(application, failed)
+        chat, user = update.effective_chat, update.effective_user
+        ids = (chat.id if chat else None, user.id if user else None)
+        return Work(lambda: handle_failure(application, failed), update, *ids)
+
+    return work
 
 
 class FailedSends:

@@ -109,8 +109,8 @@ class Outbox:
             self._observe(Enqueued(message))
 
     async def flush(self, run: Run, message: Message | None = None) -> None:
-        """Queues now what a run holds back until its commit and, after it, `message`. Raises as `enqueue` does: then it still holds back
-        what it did, and nothing is known of `message`; both may be given again."""
+        """Queues now what a run holds back until its commit and, after it, `message`. Raises as `enqueue` does: then it
+        still holds back what it did, and nothing is known of `message`; both may be given again."""
         async with run.sending:
             held = run.take_sends()
             if held or message:

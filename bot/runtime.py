@@ -17,7 +17,7 @@ from bot.access import Access
 from bot.api import Api
 from bot.desk_api import DeskApi
 from bot.endings import Endings
-from bot.failed import FailedSends
+from bot.failed import FailedSends, failures_for
 from bot.file_store import DiskFiles, RedisFiles
 from bot.files import Files
 from bot.handlers import add_handlers
@@ -103,7 +103,7 @@ class Runtime:
         get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
         self._application = self._make_application(outbox, get_me)
         self._handling = None if self._redis is None else self._make_handling(outbox)
-        self._failed = FailedSends(self._application, self._handling and self._handling.inbox)
+        self._failed = FailedSends(self._application, self._handling.inbox if self._handling else None)
         self._intake = self._make_intake()
         self._seat = self._make_seat()
         self._election = Election(self._seat, self._lead)
@@ -158,6 +158,7 @@ class Runtime:
             request=self._request,
             get_me_cache=get_me,
             endings=self._endings,
+            files=self._files,
         )
         builder = ApplicationBuilder().application_class(IntakeApplication).bot(bot).updater(None).job_queue(None)
         application = builder.build()
@@ -174,7 +175,7 @@ class Runtime:
             updates_max=settings.updates_max,
             timeout=settings.redis_timeout,
         )
-        kinds = {"update": updates_for(self._application)}
+        kinds = {"update": updates_for(self._application), "failed": failures_for(self._application)}
         return Handling(inbox, Runner(inbox, outbox, Stateless(), kinds), self._observe_update)
 
     def _make_intake(self) -> Intake:

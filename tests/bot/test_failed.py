@@ -8,7 +8,8 @@ from telegram import Update
 from telegram.error import Forbidden, TelegramError
 from telegram.ext import Application
 
-from bot.failed import FailedSends, handle_failure, origin_of
+from bot.failed import FailedSends, handle_failure
+from bot.origin import origin_of
 from bot.playground import Playground, start_playground
 from bot.playground.faults import Fault
 from queueing.events import Buried
