@@ -18,6 +18,7 @@ from bot.bot_app import find
 from bot.chat import ChatBackend
 from bot.desk_api import DeskApi
 from bot.endings import Endings
+from bot.failed import FailedSends, failures_for
 from bot.file_store import DiskFiles, RedisFiles
 from bot.files import Files
 from bot.handling import Handling
@@ -95,6 +96,7 @@ class Runtime:
         self.metrics = Metrics([part.queue.backend for part in self._queues.parts], REASONS, METHODS)
         self._journal, self._update_journal = Journal(), UpdateJournal()
         self._endings = Endings(self._front.status)
+        self._front.hear_ends(self._endings.told)
         self.snapshot = Snapshot(self._front)
         self._workers = self._make_workers()
         self._outbox = Outbox(
@@ -130,6 +132,7 @@ class Runtime:
             if self._may_speak():
                 _logger.info("builder.%s() of BOT_APP changes nothing: %s", name, why)
         self._handling = None if self._inbox is None else self._make_handling(self._inbox)
+        self._failed = FailedSends(self._application, self._inbox)
         self._intake = self._make_intake()
         may_ask = self._seat.held if self._redis is not None else lambda: True
         self._identity = Identity(self._application.initialize, self._get_me, may_ask)
@@ -150,6 +153,8 @@ class Runtime:
             outbox=self._outbox,
             request=self._request,
             get_me_cache=self._get_me,
+            endings=self._endings,
+            files=self._files,
             **said,
         )
 
@@ -200,7 +205,7 @@ class Runtime:
         )
 
     def _make_handling(self, inbox: RedisInbox) -> Handling:
-        kinds = {"update": updates_for(self._application)}
+        kinds = {"update": updates_for(self._application), "failed": failures_for(self._application)}
         return Handling(inbox, Runner(inbox, self._outbox, Stateless(), kinds), self._observe_update)
 
     def _make_intake(self) -> Intake:
@@ -246,6 +251,7 @@ class Runtime:
             self.metrics.count(event, backend)
             self._journal(event)
             self._endings(event)
+            self._failed(event)
 
         return observe
 
@@ -280,6 +286,7 @@ class Runtime:
             self._stack.push_async_callback(self._chat.close)
         self._stack.push_async_callback(self._hooks.post_shutdown)
         self._stack.push_async_callback(self._application.shutdown)
+        self._stack.push_async_callback(self._failed.stop)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
             maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
             await self._begin(maintenance.start, maintenance.stop)
