@@ -307,6 +307,8 @@ def _message_id(result: str | None) -> int | None:
         value = orjson.loads(result or "null")
     except orjson.JSONDecodeError:
         return None
+    if isinstance(value, dict):  # the whole answer, which one of our handlers waits for
+        value = value.get("message_id")
     return value if type(value) is int else None
 
 

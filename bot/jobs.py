@@ -22,6 +22,7 @@ from bot.job_callbacks import packed, reference, resolve, unpacked
 from bot.job_records import Due, Record, Spec, may_be_of_start, new_token, start_id, start_print
 from bot.job_schedule import ScheduledJob, Scheduler, next_run
 from bot.job_store import JobStore
+from bot.origin import origin_of_job
 from bot.pickling import Pickler
 from bot.run import current_run
 from bot.runner import Work
@@ -159,7 +160,8 @@ class SharedJobQueue(JobQueue[Any]):
         if not isinstance(id, str) or not isinstance(token, str):
             raise MalformedMessage("an occurrence of a job names the job and itself")
         update = Update.de_json(fields, self.application.bot) if isinstance(fields, dict) else None
-        return Work(lambda: self._take(id, token), update, chat_id=chat, user_id=user)
+        about = origin_of_job(chat, user)
+        return Work(lambda: self._take(id, token), update, chat_id=chat, user_id=user, about=about)
 
     async def _take(self, id: str, token: str) -> None:
         """Runs an occurrence, unless it is void."""

@@ -5,6 +5,8 @@ HTTP API repeat.
 |-----------------------|--------|------------------------------------------------------------|---------------|
 | {Q}:leader:BOT        | string | a lock: the process that polls, or has set the webhook     | 3 s, renewed  |
 | {Q}:me:BOT            | string | getMe's answer (JSON)                                      | 24 h          |
+| {Q}:line:BOT          | zset   | who asks the chat backend, by when they came               | 60 s, renewed |
+| {Q}:line:heard:BOT    | zset   | the same, by when each was last heard of                   | 60 s, renewed |
 | {Q}:first:KEY         | string | fingerprint of what came first with an Idempotency-Key     | STATUS_TTL    |
 | {Q}:file:KEY          | hash   | a file that is to be sent, in pieces: bot/file_store.py    | 7 d or 1 h    |
 | {Q}:file:KEY:uses     | set    | what needs it                                              | as the file   |
@@ -34,6 +36,10 @@ def leader_key(bot: str) -> str:
 
 def me_key(bot: str) -> str:
     return f"{_TAG}:me:{bot}"
+
+
+def line_keys(bot: str) -> tuple[str, str]:
+    return f"{_TAG}:line:{bot}", f"{_TAG}:line:heard:{bot}"
 
 
 def idempotency_key(key: str) -> str:

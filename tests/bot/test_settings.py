@@ -81,6 +81,12 @@ BAD = [
     ("WEBHOOK_SECRET", "x" * 257, "1 to 256"),
     ("ALLOWED_UPDATES", "mesage", "update types"),
     ("ALLOWED_UPDATES", "message,,poll", "update types"),
+    ("BOT_APP", "my_bot", "package.module:function"),
+    ("BOT_APP", "my-bot:setup", "package.module:function"),
+    ("BOT_APP", "my_bot:setup()", "package.module:function"),
+    ("CHAT_API_URL", "localhost:11434/v1", "a URL"),
+    ("CHAT_API_KEY", "two words", "letters, digits"),
+    ("CHAT_MODEL", "a model", "letters, digits"),
     ("BIND", "8000", "host:port"),
     ("BIND", "::1:8000", "host:port"),
     ("BIND", "127.0.0.1:0", "host:port"),
@@ -288,6 +294,14 @@ def test_one_cannot_be_divided_between_two_queues(name: str, env) -> None:
     for percent in ("0", "100"):
         assert env(REDIS_QUEUE_PERCENT=percent).shared_percent == int(percent)
     assert env(USE_REDIS_QUEUE="false", REDIS_QUEUE_PERCENT="50").shared_percent == 0
+
+
+def test_a_chat_backend_wants_a_model_and_keeps_its_key_to_itself(env) -> None:
+    with pytest.raises(SettingsError, match=r"^CHAT_MODEL is not set: expected with CHAT_API_URL"):
+        env(CHAT_API_URL="http://localhost:11434/v1/", CHAT_API_KEY="sk-secret")
+    settings = env(CHAT_MODEL="small")
+    assert settings.chat_api_url == "http://localhost:11434/v1"
+    assert "sk-secret" not in repr(settings)
 
 
 def test_webhook_wants_a_secret(env) -> None:
