@@ -88,22 +88,6 @@ class Keeper(Protocol):
         """Reads the state and puts it where handlers look for it. Raises QueueUnavailable."""
 
 
-class Stateless:
-    """A Keeper, and what it loads: there is none."""
-
-    async def load(self, _update: Update | None, _chat_id: int | None, _user_id: int | None) -> Loaded:
-        return self
-
-    def writes(self) -> Sequence[Write]:
-        return ()
-
-    def merge(self, _conflicts: Sequence[Conflict]) -> Sequence[Write]:
-        return ()
-
-    def discard(self) -> None:
-        """There is nothing."""
-
-
 class Runner:
     """kinds: by the name of the field that a message of this kind has in its body."""
 

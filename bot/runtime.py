@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bot.handling import Handling
 from bot.idempotency import FirstBodies, MemoryFirstBodies, RedisFirstBodies
 from bot.identity import Identity, own_get_me, shared_get_me
 from bot.intake import InlineIntake, Intake, QueuedIntake
+from bot.jobs import SharedJobQueue
 from bot.labels import METHODS, REASONS
 from bot.leadership import Election, FileSeat, RedisSeat, Seat
 from bot.line import MemoryLine, RedisLine
@@ -33,10 +35,12 @@ from bot.outbox import Outbox
 from bot.polling import Poller, serve_webhook
 from bot.queued_bot import QueuedBot
 from bot.queues import left_by_others, make_queues
-from bot.runner import AT_ONCE, Runner, Stateless, updates_for
+from bot.runner import AT_ONCE, Runner, updates_for
 from bot.sender import Sender
 from bot.services import Services
 from bot.settings import Settings
+from bot.state import Keeper
+from bot.stateful import NoPersistence
 from bot.store import connect, leader_key
 from bot.transport import AiohttpRequest
 from bot.updates import UpdateLog
@@ -126,12 +130,20 @@ class Runtime:
 
     async def _make_application(self) -> None:
         """With the bot's handlers, by BOT_APP's function, which may be a coroutine. Raises BotAppFailed."""
-        builder = Builder(Parts(self._make_bot, self._services, shared=self._redis is not None))
+        self._jobs = None if self._inbox is None else self._make_job_queue(self._inbox)
+        parts = Parts(
+            self._make_bot,
+            self._services,
+            shared=self._redis is not None,
+            persistence=NoPersistence(),
+            job_queue=self._jobs,
+        )
+        builder = Builder(parts)
         self._application = await make_application(find(self._settings.bot_app), builder)
         for name, why in builder.ignored.items():
             if self._may_speak():
                 _logger.info("builder.%s() of BOT_APP changes nothing: %s", name, why)
-        self._handling = None if self._inbox is None else self._make_handling(self._inbox)
+        self._handling = self._make_handling(self._inbox, self._jobs) if self._inbox and self._jobs else None
         self._failed = FailedSends(self._application, self._inbox)
         self._intake = self._make_intake()
         may_ask = self._seat.held if self._redis is not None else lambda: True
@@ -204,9 +216,18 @@ class Runtime:
             timeout=settings.redis_timeout,
         )
 
-    def _make_handling(self, inbox: RedisInbox) -> Handling:
-        kinds = {"update": updates_for(self._application), "failed": failures_for(self._application)}
-        return Handling(inbox, Runner(inbox, self._outbox, Stateless(), kinds), self._observe_update)
+    def _make_job_queue(self, inbox: RedisInbox) -> SharedJobQueue:
+        store = partial(connect, self._settings.redis_dsn, self._settings.redis_timeout)
+        return SharedJobQueue(self._bot_id, inbox, store, self._settings.redis_timeout)
+
+    def _make_handling(self, inbox: RedisInbox, jobs: SharedJobQueue) -> Handling:
+        keeper = Keeper(self._application, inbox, self._bot_id)
+        kinds = {
+            "update": updates_for(self._application),
+            "failed": failures_for(self._application),
+            "job": jobs.work,
+        }
+        return Handling(inbox, keeper, Runner(inbox, self._outbox, keeper, kinds), self._observe_update)
 
     def _make_intake(self) -> Intake:
         if self._handling is not None:

@@ -1,4 +1,4 @@
-"""BOT_APP: a module of somebody's own, in a directory of its own, on six processes; and what is said where it is bad."""
+"""BOT_APP: a module of somebody's own, in its own directory, on six processes; and what is said where it is bad."""
 
 import asyncio
 import os
