@@ -1,7 +1,7 @@
 """The scripts, one by one, in a time of the test's own: run twice, forgotten by the server, with stale tokens, and
 beside ten thousand lanes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -11,6 +11,7 @@ import redis as sync_redis
 from queueing.contract import Lease, Queue, Settlement
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message
+from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury, Decision, Hold, Move, Release, Scope
 from queueing.scripts import Script
 from tests.queueing.virtual import LEASE, RedisWorld, stop_time
@@ -69,11 +70,22 @@ class Stage:
             self.claim(self.queue, 0, held=self.held)
         world.run(self.queue.enqueue([message("e", 45), message("f", 45)]))
         world.run(self.queue.pause("7", reason="a test"))
+        world.run(broadcast(self.queue, "begun", 46))
 
     def claim(
         self, queue: Queue, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()
     ) -> Sequence[Lease]:
         return self.world.run(queue.claim(want, settlements, held)).leases
+
+
+def broadcast(queue: Queue, id: str, chat: int) -> Awaitable[Any]:
+    """Starts one, to one chat."""
+    return run("broadcast", queue, [id, "1", '"bot":"1","priority":"bulk"}', "", "last", 1000, str(chat)])
+
+
+def run(verb: str, queue: Queue, args: Sequence[str | bytes | int]) -> Awaitable[Any]:
+    assert isinstance(queue, RedisQueue)
+    return Script(verb).run(queue._patient, "telegram_messages", args)
 
 
 VERBS: dict[str, Callable[[Stage], Any]] = {
@@ -87,6 +99,9 @@ VERBS: dict[str, Callable[[Stage], Any]] = {
     "cancel": lambda stage: stage.queue.cancel("f"),
     "pause": lambda stage: stage.queue.pause("1", "43", "a test"),
     "resume": lambda stage: stage.queue.resume("7"),
+    "broadcast": lambda stage: broadcast(stage.queue, "another", 47),
+    "spread": lambda stage: run("spread", stage.queue, ["1", 10, 10, 1000]),
+    "recall": lambda stage: run("recall", stage.queue, ["begun"]),
     "alias": lambda stage: stage.queue.alias("1", "45", "42"),
 }
 
