@@ -17,6 +17,7 @@ from telegram.ext import Application, CommandHandler, ContextTypes, MessageHandl
 from bot import texts
 from bot.answers import Answer, growing
 from bot.application import TelequeueApplication
+from bot.broadcast_handlers import add_broadcast_handlers
 from bot.chat import ChatBackend, ChatFailed
 from bot.line import AT_ONCE, Place
 from bot.patience import until_done
@@ -41,6 +42,7 @@ def add_handlers(application: Application[Any, Any, Any, Any, Any, Any]) -> None
         del handlers["new"]
     if services.subscribers is not None:
         handlers |= {"subscribe": subscribe, "unsubscribe": unsubscribe}
+    add_broadcast_handlers(application)
     for name, handler in handlers.items():
         application.add_handler(CommandHandler(name, handler, filters=new))
     application.add_handler(MessageHandler(new & filters.COMMAND & filters.ChatType.PRIVATE, unknown))

@@ -3,7 +3,6 @@
 from typing import Final
 
 from bot.runner import AT_ONCE, POLICY, Runner
-from bot.state import Keeper
 from queueing.events import Observer
 from queueing.maintenance import Maintenance
 from queueing.redis_inbox import RedisInbox
@@ -14,11 +13,10 @@ LAST_HANDLERS: Final = 10.0
 
 
 class Handling:
-    """inbox, keeper: are started and closed with it. observe: hears of what becomes of updates."""
+    """inbox: is started and closed with it. observe: hears of what becomes of updates."""
 
-    def __init__(self, inbox: RedisInbox, keeper: Keeper, runner: Runner, observe: Observer) -> None:
+    def __init__(self, inbox: RedisInbox, runner: Runner, observe: Observer) -> None:
         self.inbox = inbox
-        self._keeper = keeper
         self.worker = Worker(inbox, runner.deliver, workers=AT_ONCE, policy=POLICY, observe=observe)
         self._maintenance = Maintenance(inbox, observe)
 
@@ -36,6 +34,5 @@ class Handling:
         await self.worker.stop(patience=LAST_HANDLERS)
 
     async def close(self) -> None:
-        await self._keeper.close()
         await self._maintenance.stop()
         await self.inbox.close()

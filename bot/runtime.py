@@ -16,6 +16,8 @@ from bot.access import Access
 from bot.api import Api
 from bot.application import Builder, Hooks, Parts, make_application
 from bot.bot_app import find
+from bot.broadcast_api import BroadcastApi
+from bot.broadcasts import Broadcasts
 from bot.chat import ChatBackend
 from bot.desk_api import DeskApi
 from bot.endings import Endings
@@ -39,9 +41,11 @@ from bot.runner import AT_ONCE, Runner, updates_for
 from bot.sender import Sender
 from bot.services import Services
 from bot.settings import Settings
+from bot.spreading import Spreading
 from bot.state import Keeper
 from bot.stateful import NoPersistence
 from bot.store import connect, leader_key
+from bot.subscribers import Subscribers
 from bot.transport import AiohttpRequest
 from bot.updates import UpdateLog
 from bot.webhook import Webhook
@@ -102,9 +106,15 @@ class Runtime:
         self._endings = Endings(self._front.status)
         self._front.hear_ends(self._endings.told)
         self.snapshot = Snapshot(self._front)
+        self._subscribers = None if self._redis is None else Subscribers(self._redis, self._bot_id)
         self._workers = self._make_workers()
         self._outbox = Outbox(
             self._front, self._observe_enqueued, self._bot_id, lambda m: self._queues.backend_of(m) == "redis"
+        )
+        self._broadcasts = (
+            None
+            if self._redis is None
+            else Broadcasts(self._redis, self._front, self._outbox, self._bot_id, queue_max=settings.queue_max)
         )
         self._inbox = None if self._redis is None else self._make_inbox()
         self._get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
@@ -116,6 +126,9 @@ class Runtime:
         access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
         self.updates = Snapshot(self._inbox) if self._inbox else None
         self.api = self._make_api(self._outbox, access)
+        self.broadcast_api = BroadcastApi(
+            self._broadcasts, access, first_bodies=self._make_first_bodies(), timeout=self._patience
+        )
         self.desk_api = DeskApi(self._front, access, own_bot=self._bot_id, timeout=self._patience, updates=self._inbox)
         self._voice = voice
         self._server = ServerWatch(self._front, self._may_speak)
@@ -178,7 +191,15 @@ class Runtime:
 
     def _make_services(self) -> Services:
         line = MemoryLine() if self._redis is None else RedisLine(self._redis, self._bot_id)
-        return Services(self._front.stats, self._settings.limits, line, self._chat)
+        return Services(
+            self._front.stats,
+            self._settings.limits,
+            line,
+            self._chat,
+            self._subscribers,
+            self._broadcasts,
+            self._settings.admin_chat_ids,
+        )
 
     def _make_workers(self) -> list[Worker]:
         """One for each queue. They share a sender, so that a token that one queue learns serves the other, too."""
@@ -221,13 +242,13 @@ class Runtime:
         return SharedJobQueue(self._bot_id, inbox, store, self._settings.redis_timeout)
 
     def _make_handling(self, inbox: RedisInbox, jobs: SharedJobQueue) -> Handling:
-        keeper = Keeper(self._application, inbox, self._bot_id)
+        self._keeper = Keeper(self._application, inbox, self._bot_id)
         kinds = {
             "update": updates_for(self._application),
             "failed": failures_for(self._application),
             "job": jobs.work,
         }
-        return Handling(inbox, keeper, Runner(inbox, self._outbox, keeper, kinds), self._observe_update)
+        return Handling(inbox, Runner(inbox, self._outbox, self._keeper, kinds), self._observe_update)
 
     def _make_intake(self) -> Intake:
         if self._handling is not None:
@@ -273,6 +294,8 @@ class Runtime:
             self._journal(event)
             self._endings(event)
             self._failed(event)
+            if self._subscribers is not None:
+                self._subscribers(event)
 
         return observe
 
@@ -302,12 +325,16 @@ class Runtime:
             await self._begin(part.queue.start, part.queue.close)
         if self._handling:
             await self._begin(self._handling.start, self._handling.close)
+            self._stack.push_async_callback(self._keeper.close)
         self._stack.push_async_callback(self._request.shutdown)
         if self._chat is not None:
             self._stack.push_async_callback(self._chat.close)
         self._stack.push_async_callback(self._hooks.post_shutdown)
         self._stack.push_async_callback(self._application.shutdown)
         self._stack.push_async_callback(self._failed.stop)
+        if self._redis and self._broadcasts and self._subscribers:
+            spreading = Spreading(self._redis, self._broadcasts, self._subscribers, self._outbox)
+            await self._begin(spreading.start, spreading.stop)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
             maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
             await self._begin(maintenance.start, maintenance.stop)

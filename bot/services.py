@@ -1,12 +1,13 @@
 """Services: what handlers may use of telequeue beside PTB, as `context.application.telequeue`."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from bot.broadcasts import Broadcasts
 from bot.chat import ChatBackend
 from bot.line import Line
+from bot.subscribers import Subscribers
 from queueing.contract import QueueStats
 from queueing.limits import RateLimits
 
@@ -15,23 +16,11 @@ _logger = logging.getLogger(__name__)
 Callback = Callable[[], Awaitable[object]]
 
 
-class Subscribers(Protocol):
-    """The chats that get broadcasts. The methods raise QueueUnavailable while Redis is away."""
-
-    async def add(self, chat: int | str) -> bool:
-        """Whether it was none before."""
-
-    async def remove(self, chat: int | str) -> bool:
-        """Whether it was one."""
-
-    async def count(self) -> int:
-        """How many there are."""
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """stats: what is in the queue; raises QueueUnavailable. limits: what may leave.
-    subscribers: None without the shared queue. chat: None where CHAT_API_URL is not set. line: of those who ask it.
+    subscribers, broadcasts: None without the shared queue. admins: ids of the chats that may broadcast.
+    chat: None where CHAT_API_URL is not set. line: of those who ask it.
     """
 
     stats: Callable[[], Awaitable[QueueStats]]
@@ -39,6 +28,8 @@ class Services:
     line: Line
     chat: ChatBackend | None = None
     subscribers: Subscribers | None = None
+    broadcasts: Broadcasts | None = None
+    admins: Collection[int] = ()
     _on_lead: list[Callback] = field(default_factory=list)
 
     def on_lead(self, callback: Callback) -> None:

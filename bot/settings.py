@@ -235,6 +235,13 @@ def _api_keys(text: str) -> dict[str, str]:
     return keys
 
 
+def _chat_ids(text: str) -> tuple[int, ...]:
+    ids = [item.strip() for item in text.split(",")]
+    if not all(re.fullmatch(r"-?[0-9]{1,16}", id) for id in ids):
+        raise ValueError("ids of chats, whole numbers, separated by commas, such as 42,-1001234")
+    return tuple(dict.fromkeys(map(int, ids)))
+
+
 def _update_types(text: str) -> tuple[str, ...] | None:
     if text.lower() == "all":
         return None
@@ -271,6 +278,7 @@ class Settings(BaseSettings):
     chat_api_url: Annotated[str | None, _parse(_web_url)] = None
     chat_api_key: Annotated[SecretStr | None, _parse(_visible)] = None
     chat_model: Annotated[str | None, _parse(_visible)] = None
+    admin_chat_ids: Annotated[tuple[int, ...], NoDecode, _parse(_chat_ids)] = ()
     bind: Annotated[str, _parse(_bind)] = "127.0.0.1:8000"
     web_concurrency: Annotated[int, _whole(1, 1000)] = 6
     queue_workers: Annotated[int, _whole(1, 1000)] = 10

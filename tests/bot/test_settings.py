@@ -80,6 +80,8 @@ BAD = [
     ("WEBHOOK_SECRET", "with space", "1 to 256"),
     ("WEBHOOK_SECRET", "x" * 257, "1 to 256"),
     ("ALLOWED_UPDATES", "mesage", "update types"),
+    ("ADMIN_CHAT_IDS", "ada", "ids of chats"),
+    ("ADMIN_CHAT_IDS", "42,,43", "ids of chats"),
     ("ALLOWED_UPDATES", "message,,poll", "update types"),
     ("BOT_APP", "my_bot", "package.module:function"),
     ("BOT_APP", "my-bot:setup", "package.module:function"),
@@ -321,6 +323,7 @@ def test_api_keys(env) -> None:
 
 
 def test_allowed_updates(env) -> None:
+    assert env(ADMIN_CHAT_IDS="42, -1001234,42").admin_chat_ids == (42, -1001234)
     assert env(ALLOWED_UPDATES="message, callback_query").allowed_updates == ("message", "callback_query")
 
 

@@ -1,7 +1,7 @@
 """The scripts, one by one, in a time of the test's own: run twice, forgotten by the server, with stale tokens, and
 beside ten thousand lanes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +13,7 @@ from queueing.inbox import Commit
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message
 from queueing.redis_inbox import RedisInbox
+from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury, Decision, Hold, Move, Release, Scope
 from queueing.scripts import Script
 from tests.queueing.virtual import LEASE, RedisWorld, stop_time
@@ -75,11 +76,22 @@ class Stage:
         world.run(self.inbox.accept(message("update"), 1))
         (self.update,) = self.claim(self.inbox, 1)
         world.run(self.queue.pause("7", reason="a test"))
+        world.run(broadcast(self.queue, "begun", 46))
 
     def claim(
         self, queue: Queue, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()
     ) -> Sequence[Lease]:
         return self.world.run(queue.claim(want, settlements, held)).leases
+
+
+def broadcast(queue: Queue, id: str, chat: int) -> Awaitable[Any]:
+    """Starts one, to one chat."""
+    return run("broadcast", queue, [id, "1", '"bot":"1","priority":"bulk"}', "", "last", 1000, str(chat)])
+
+
+def run(verb: str, queue: Queue, args: Sequence[str | bytes | int]) -> Awaitable[Any]:
+    assert isinstance(queue, RedisQueue)
+    return Script(verb).run(queue._patient, "telegram_messages", args)
 
 
 VERBS: dict[str, Callable[[Stage], Any]] = {
@@ -96,6 +108,9 @@ VERBS: dict[str, Callable[[Stage], Any]] = {
     "cancel": lambda stage: stage.queue.cancel("f"),
     "pause": lambda stage: stage.queue.pause("1", "43", "a test"),
     "resume": lambda stage: stage.queue.resume("7"),
+    "broadcast": lambda stage: broadcast(stage.queue, "another", 47),
+    "spread": lambda stage: run("spread", stage.queue, ["1", 10, 10, 1000]),
+    "recall": lambda stage: run("recall", stage.queue, ["begun"]),
     "alias": lambda stage: stage.queue.alias("1", "45", "42"),
 }
 
