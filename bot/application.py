@@ -67,10 +67,10 @@ class Builder(ApplicationBuilder[Any, Any, Any, Any, Any, Any]):
         self._parts = parts
         self._updater = None
         self._application_class = TelequeueApplication
-        self.built: AnyApplication | None = None
+        self.built: TelequeueApplication | None = None
         self.ignored: dict[str, str] = {}
 
-    def build(self) -> AnyApplication:
+    def build(self) -> TelequeueApplication:
         """As PTB's."""
         if self._parts.shared:
             self._share()
@@ -148,7 +148,7 @@ for _name, _why in _DECIDED.items():
     setattr(Builder, _name, _decided(_name, _why))
 
 
-async def make_application(function: BotApp, builder: Builder) -> AnyApplication:
+async def make_application(function: BotApp, builder: Builder) -> TelequeueApplication:
     """The application, with the bot's handlers. Raises BotAppFailed."""
     if not wants_builder(function):
         application = builder.build()
