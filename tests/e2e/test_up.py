@@ -47,7 +47,7 @@ class Up:
         self._output = b""
         self._terminal, inner = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from bot.cli import main; main(prog_name='telequeue')", "up"],
+            [sys.executable, "-P", "-c", "from bot.cli import main; main(prog_name='telequeue')", "up"],
             cwd=directory,
             env=environ,
             stdin=inner,
