@@ -54,27 +54,29 @@ def add_handlers(application: Application[Any, Any, Any, Any, Any, Any]) -> None
     services.on_lead(show_commands)
 
 
-def commands(services: Services) -> list[tuple[str, str]]:
-    """Those that the bot shows, each with what it does."""
+def commands(services: Services, chat: int = 0) -> list[tuple[str, str]]:
+    """Those that the bot shows in a chat, each with what it does."""
     listed = [("status", "how long is the queue, and what are the limits?"), ("ping", "am I there?")]
     if services.chat is not None:
         listed.append(("new", "forget what we talked about"))
     if services.subscribers is not None:
         listed += [("subscribe", "get the bot's news"), ("unsubscribe", "get no more news")]
+    if services.broadcasts is not None and chat in services.admins:
+        listed.append(("broadcast", "send a text to all who get the news"))
     return [*listed, ("help", "this list")]
 
 
 async def start(update: Update, context: ContextTypes.DEFAULT_TYPE) -> None:
-    services = _services(context)
+    services, message = _services(context), _message(update)
     name = update.effective_user.first_name if update.effective_user else "there"
     answers = services.chat is not None
-    help_text = texts.help_text(commands(services), answers)
-    await _message(update).reply_text(f"{texts.greeting(name, answers)}\n\n{help_text}")
+    help_text = texts.help_text(commands(services, message.chat_id), answers)
+    await message.reply_text(f"{texts.greeting(name, answers)}\n\n{help_text}")
 
 
 async def help_(update: Update, context: ContextTypes.DEFAULT_TYPE) -> None:
-    services = _services(context)
-    await _message(update).reply_text(texts.help_text(commands(services), services.chat is not None))
+    services, message = _services(context), _message(update)
+    await message.reply_text(texts.help_text(commands(services, message.chat_id), services.chat is not None))
 
 
 async def ping(update: Update, context: ContextTypes.DEFAULT_TYPE) -> None:

@@ -149,10 +149,17 @@ class Draining(Server):
         try:
             await super().startup(sockets)
         except SystemExit:  # with gunicorn's code for what ends the master, too
-            if not self.mark or not self.mark.exists():
+            if not self.mark:
                 raise
-            await asyncio.sleep(_BOOT_AGAIN)
-            sys.exit(1)
+            if self.mark.exists():
+                await asyncio.sleep(_BOOT_AGAIN)
+                sys.exit(1)
+            if _is_new(self.mark.with_name("failed")):
+                raise
+            # A second one with that code would interrupt the master in its end.
+            while not self.should_exit:  # noqa: ASYNC110  set by uvicorn's handler of signals, without an event
+                await asyncio.sleep(0.05)
+            sys.exit(0)
         if self.mark:
             self.mark.touch()
 
@@ -162,6 +169,15 @@ class Draining(Server):
         await super().shutdown(sockets)
         if stepping_down:
             await stepping_down
+
+
+def _is_new(path: Path) -> bool:
+    """Makes the file; whether it was not there."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 class Process(UvicornWorker):  # type: ignore[misc]

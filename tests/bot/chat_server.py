@@ -13,7 +13,8 @@ class ChatServer:
     """answer:  gives the pieces of the answer to a question. raw: bytes that are sent instead.
     pause:   seconds before each piece. gate: if there is one, nothing is answered before it is set.
     broken:  the connection is closed after the pieces, without an end. streams: False: one JSON object, as some do.
-    asked:   the bodies of the requests. keys: their Authorization. most: the most that were answered at a time.
+    asked:   the bodies of the requests. keys: their Authorization. peers: the ports they came from.
+    most:    the most that were answered at a time.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class ChatServer:
         self.streams = True
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.peers: list[int] = []
         self.open = 0
         self.most = 0
 
@@ -34,6 +36,8 @@ class ChatServer:
         body = await request.json()
         self.asked.append(body)
         self.keys.append(request.headers.get("Authorization"))
+        assert request.transport is not None
+        self.peers.append(request.transport.get_extra_info("peername")[1])
         self.open += 1
         self.most = max(self.most, self.open)
         try:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from tests.bot.chat_server import chat_server
 from tests.conftest import wait_until
@@ -154,6 +155,46 @@ async def test_our_own_bot_with_a_chat_backend(stack: Stack) -> None:
         assert server.keys == ["Bearer sk-of-the-tests"]
         await wait_until(lambda: shown_commands(stack), "the commands to be set")
         assert "sk-of-the-tests" not in stack.log()
+
+
+async def test_an_answer_survives_its_process(stack: Stack) -> None:
+    """The update is handled again, elsewhere: the same message grows on, and the answer comes once."""
+    async with chat_server() as server:
+        words = [f"word{n} " for n in range(24)]
+        server.answer, server.pause = (lambda question: words), 0.25
+        await stack.start_bot(CHAT_API_URL=server.url, CHAT_MODEL="small", RATE_CHAT="1/1s", RATE_GLOBAL="30/1s")
+        pids = {process["pid"] for process in (await stack.queue())["processes"]}
+        talk = Talk(stack, 42)
+        await talk.say("at length, please")
+        await wait_until(lambda: edits(stack, 2), "two pieces of the answer")
+        os.kill(holder(server.peers[-1], pids), signal.SIGKILL)
+
+        async def answered() -> bool:
+            return [call["text"] for call in await taken(stack, "editMessageText")][-1] == "".join(words).strip()
+
+        await wait_until(answered, "the answer", timeout=40)
+        assert len(server.asked) == 2
+        assert [call["text"] for call in await taken(stack, "sendMessage")] == ["…"]
+        edited = {call["target_message_id"] for call in await taken(stack, "editMessageText")}
+        assert len(edited) == 1
+        await stack.ready()
+
+
+def holder(port: int, pids: set[int]) -> int:
+    """Which of the processes has the local end of a connection, as /proc knows it."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (socket,) = (f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[9] != "0")
+    (pid,) = (pid for pid in pids if socket in {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()})
+    return pid
+
+
+async def taken(stack: Stack, method: str) -> list[dict[str, Any]]:
+    calls = (await stack.get(f"/playground/ledger?chat=42&method={method}", stack.telegram))["calls"]
+    return [call for call in calls if call["status"] == 200]
+
+
+async def edits(stack: Stack, count: int) -> bool:
+    return len(await taken(stack, "editMessageText")) >= count
 
 
 async def shown_commands(stack: Stack) -> bool:

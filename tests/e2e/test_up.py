@@ -47,7 +47,7 @@ class Up:
         self._output = b""
         self._terminal, inner = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from bot.cli import main; main(prog_name='telequeue')", "up"],
+            [sys.executable, "-P", "-c", "from bot.cli import main; main(prog_name='telequeue')", "up"],
             cwd=directory,
             env=environ,
             stdin=inner,
@@ -212,6 +212,30 @@ def test_an_address_in_use(start: Start) -> None:
         up = start(BIND=f"127.0.0.1:{other.getsockname()[1]}")
         assert up.ended() == 1
     assert re.fullmatch(r"telequeue: BIND=127\.0\.0\.1:\d+: address already in use; .*\n", up.output)
+    assert nothing_runs(up.directory)
+
+
+def test_a_bot_of_ones_own_beside_files_with_names_of_ours(start: Start, tmp_path: Path) -> None:
+    for name in ("bot", "monitoring", "queueing"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not this one')\n")
+    (tmp_path / "my_bot.py").write_text(
+        "from telegram.ext import CommandHandler\n"
+        "async def hi(update, context):\n"
+        "    await update.message.reply_text('Hello from my bot')\n"
+        "def setup(application):\n"
+        "    application.add_handler(CommandHandler('hi', hi))\n"
+    )
+    up = start(BOT_APP="my_bot:setup").started()
+    http(f"{up.page}playground/updates", {"chat": ADA, "text": "/hi"})
+    poll(lambda: up.texts(ADA) == ["Hello from my bot"], "the bot's answer")
+    up.stop()
+
+
+def test_a_bot_that_is_not_there(start: Start) -> None:
+    up = start(BOT_APP="my_bot:setup")
+    assert up.ended() == 2
+    assert up.output.count("telequeue: BOT_APP='my_bot:setup': there is no module my_bot, neither in ") == 1
+    assert "gunicorn" not in up.output
     assert nothing_runs(up.directory)
 
 
