@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
+from stand_in_plugin import TELEGRAM
 from telegram import InputFile, User
 from telegram.error import BadRequest, TelegramError
 from telegram.request import HTTPXRequest, RequestData
 from telegram.request._requestparameter import RequestParameter
-from stand_in_plugin import TELEGRAM
 from tests.auxil import pytest_classes  # PTB's
 
 from bot.endings import Endings
