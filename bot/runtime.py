@@ -31,9 +31,10 @@ from bot.outbox import Outbox
 from bot.polling import Poller, serve_webhook
 from bot.queued_bot import GetMeCache, QueuedBot
 from bot.queues import left_by_others, make_queues
-from bot.runner import AT_ONCE, Runner, Stateless, updates_for
+from bot.runner import AT_ONCE, Runner, updates_for
 from bot.sender import Sender
 from bot.settings import Settings
+from bot.state import Keeper
 from bot.store import connect, leader_key
 from bot.transport import AiohttpRequest
 from bot.updates import UpdateLog
@@ -171,7 +172,8 @@ class Runtime:
             timeout=settings.redis_timeout,
         )
         kinds = {"update": updates_for(self._application)}
-        return Handling(inbox, Runner(inbox, outbox, Stateless(), kinds), self._observe_update)
+        self._keeper = Keeper(self._application, inbox, self._bot_id)
+        return Handling(inbox, Runner(inbox, outbox, self._keeper, kinds), self._observe_update)
 
     def _make_intake(self) -> Intake:
         if self._handling is not None:
@@ -241,6 +243,7 @@ class Runtime:
             await self._begin(part.queue.start, part.queue.close)
         if self._handling:
             await self._begin(self._handling.start, self._handling.close)
+            self._stack.push_async_callback(self._keeper.close)
         self._stack.push_async_callback(self._request.shutdown)
         self._stack.push_async_callback(self._application.shutdown)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
