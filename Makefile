@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 SECONDS ?= 180
 
-.PHONY: run test check chaos install lock format clean
+.PHONY: run test check chaos ptb-suite install lock format clean
 
 run: install ## the whole on this machine: server, six processes, and a local Telegram where no token is set
 	@exec $(BIN)/telequeue up
@@ -22,6 +22,9 @@ check: install ## formatter, linter, types, import contract
 
 chaos: install ## SECONDS=600 SEED="1 2 3": six processes, broken at random, judged by the stand-in; then the figures
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+
+ptb-suite: install ## python-telegram-bot's own tests, with our bot in the place of the one they test
+	$(BIN)/python -m tests.ptb_suite
 
 install: $(INSTALLED) ## the venv
 

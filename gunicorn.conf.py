@@ -1,7 +1,15 @@
 """Production: `.venv/bin/gunicorn`, with no argument, in the checkout. The variables are in .env.example."""
 
+import sys
+from pathlib import Path
+
+# Before the working directory, which gunicorn puts first: a bot.py of somebody's bot there is not meant here.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 from bot import server
 from monitoring.logs import configure_logging
+
+sys.path.pop(0)
 
 settings = server.settings_of_master()
 configure_logging(settings.log_level, settings.log_format)

@@ -7,7 +7,6 @@ nobody knows; with an `Idempotency-Key`, or an id of the client's own, the same 
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import hmac
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from starlette.responses import Response
 from bot.access import Access
 from bot.body import BadBody, read_json
 from bot.endings import ENDED, Endings
-from bot.idempotency import FirstBodies
+from bot.idempotency import FirstBodies, Repeat
 from bot.outbox import Outbox
 from bot.replies import refuse, reply
 from bot.submission import Invalid, Submission, parse_submissions
@@ -81,7 +80,7 @@ class Api:
             return unauthorized()
         try:
             content = await read_json(request, MAX_BODY)
-            repeat = _Repeat.of(client, request, content)
+            repeat = Repeat.of(client, request, content)
             submissions = parse_submissions(content, id_prefix=repeat.id_prefix if repeat else None)
             deadline = asyncio.get_running_loop().time() + self._timeout
             async with asyncio.timeout_at(deadline):
@@ -245,37 +244,6 @@ def try_later(error: QueueFull | QueueUnavailable | TimeoutError) -> Response:
     return refuse(503, "the queue's server does not answer", retry_after=_AWAY_RETRY)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Repeat:
-    """A call that may be made again: hashes of the client's `Idempotency-Key` and of the body that came with it."""
-
-    key: str
-    body: str
-
-    @classmethod
-    def of(cls, client: str, request: Request, content: object) -> "_Repeat | None":
-        """None without such a header. Raises Invalid if it is empty, or the body nested too deeply."""
-        key = request.headers.get("idempotency-key")
-        if key is None:
-            return None
-        if not key:
-            raise Invalid("Idempotency-Key is empty", "Idempotency-Key")
-        try:
-            return cls(_hash([client, key]), _hash(content))
-        except orjson.JSONEncodeError:  # it reads a thousand levels and writes 254; a message may have 64
-            raise Invalid("the body is nested too deeply", None) from None
-
-    @property
-    def id_prefix(self) -> str:
-        """Of ids that are the same whenever this is repeated, and others for the body of a forgotten key's next use."""
-        return "k-" + _hash([self.key, self.body])
-
-
-def _hash(content: object) -> str:
-    # Sorted, since the fields of an object have no order: a client's library may give them another the next time.
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
-
-
 def _status_json(status: MessageStatus, waiting: Waiting | None) -> Mapping[str, object]:
     return {
         "id": status.id,
@@ -307,6 +275,8 @@ def _message_id(result: str | None) -> int | None:
         value = orjson.loads(result or "null")
     except orjson.JSONDecodeError:
         return None
+    if isinstance(value, dict):  # the whole answer, which one of our handlers waits for
+        value = value.get("message_id")
     return value if type(value) is int else None
 
 

@@ -1,8 +1,9 @@
 """What is asked of the Bot API: a method and its parameters, from a message's body. The one place that checks them.
 
 Body: {"method": "sendMessage" (the default), "text": "…", "kwargs": {…}, "files": {…}}; fields that belong to the queue
-are not in it, and any other is a mistake. Both who queues a message (outbox) and who sends it (sender) ask here, since
-any program may push elements.
+are not in it, and any other is a mistake. Our own producers add "origin": the update whose handler sent it
+(bot/failed.py). Both who queues a message (outbox) and who sends it (sender) ask here, since any program may push
+elements.
 
 files: {PART: {"key", "name", "type", "size", "use"}}: what is sent along from the store (bot/file_store.py), under the
 name of a parameter, or where a parameter says `attach://PART`. A key is a digest and never a path: the content has to
@@ -24,9 +25,10 @@ ATTACH = "attach://"
 """Before the name of a part of the request, in a parameter."""
 
 _FORBIDDEN = frozenset({"setwebhook", "deletewebhook", "getupdates", "logout", "close"})
+_NUMBER = re.compile("-?[0-9]{1,16}")
 _FILE_URI = re.compile(r"\s*(file|attach)://", re.IGNORECASE)
 _PROSE = frozenset({"text", "caption"})
-_FIELDS = frozenset({"method", "text", "kwargs", "files"})
+_FIELDS = frozenset({"method", "text", "kwargs", "files", "origin"})
 _MAX_DEPTH = 64
 
 MAX_FILE = 50 * 1024 * 1024
@@ -67,12 +69,15 @@ class FileRef(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A method of the Bot API and its parameters, of JSON's types; `chat_id` among them. files: by the names of their
-    parts."""
+    """A method of the Bot API and its parameters, of JSON's types; `chat_id` among them.
+
+    files: by the names of their parts. whole: Telegram's answer is kept as it is, for who waits for it.
+    """
 
     method: str
     parameters: dict[str, Any]
     files: Mapping[str, FileRef] = field(default_factory=dict)
+    whole: bool = False
 
 
 def parse_call(body: Mapping[str, Any], chat: str) -> Call:
@@ -98,7 +103,7 @@ def parse_call(body: Mapping[str, Any], chat: str) -> Call:
         _check_value(name, value, files)
         parameters[name] = value
     # Order and limits are those of the message's own chat: a call to another one would escape both.
-    parameters["chat_id"] = chat
+    parameters["chat_id"] = int(chat) if _NUMBER.fullmatch(chat) else chat
     _check_message(method, parameters)
     for part in files.keys() & parameters.keys():
         raise CallRefused(f"{part} is given twice: in kwargs and in files")
@@ -119,7 +124,7 @@ def _check_message(method: str, parameters: Mapping[str, Any]) -> None:
     text, is_message = parameters.get("text"), method.lower() == SEND_MESSAGE.lower()
     if text is None and is_message:
         raise CallRefused("text is missing")
-    if is_message and not parameters["chat_id"]:
+    if is_message and parameters["chat_id"] == "":
         raise CallRefused("chat_id is missing")
     if text is not None and not isinstance(text, str):
         raise CallRefused("text must be a string")

@@ -1,19 +1,16 @@
 """The command line, `telequeue`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings."""
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from bot.client import TIMEOUT, TooSlow, Unreachable, base_url, call, first_key
+from bot.broadcast_cli import broadcast
 from bot.settings import load_or_exit
-
-_url = click.option("--url", metavar="URL", help="Where telequeue answers; default: BIND of the settings.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the HTTP API answers.")
+from bot.terminal import ask, fail, plain, quoted, with_json, with_url
 
 
 # No short options: an id or a text may begin with a minus sign, and any of its letters would be taken for one.
@@ -48,44 +45,44 @@ def up() -> None:
     type=click.Choice(["resend", "hold"]),
     help="What to do if nobody knows whether it arrived; default: UNCERTAIN_SENDS.",
 )
-@_url
-@_as_json
+@with_url
+@with_json
 def send(chat: str, text: str, priority: str | None, uncertain: str | None, url: str | None, as_json: bool) -> None:
     """Queue TEXT for CHAT, a number or an @name."""
     optional = {"priority": priority, "uncertain": uncertain}
     body = {"chat_id": chat, "text": text} | {name: value for name, value in optional.items() if value}
-    answer = _ask(url, "/api/v1/messages", body)
+    answer = ask(url, "/api/v1/messages", body)
     failed = answer["status"] in _FAILED  # which only SYNC_MESSAGE_PROCESSING can know
     if as_json:
         click.echo(json.dumps(answer))
     elif not failed:
         click.echo(f"{answer['id']} is {answer['status']}; follow it with: telequeue status {answer['id']}")
     if failed:
-        _fail(_ended(answer))
+        fail(_ended(answer))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("id")
-@_url
-@_as_json
+@with_url
+@with_json
 def status(id: str, url: str | None, as_json: bool) -> None:
     """Show what became of the message ID."""
-    answer = _ask(url, f"/api/v1/messages/{_quoted(id)}")
+    answer = ask(url, f"/api/v1/messages/{quoted(id)}")
     if as_json:
         click.echo(json.dumps(answer))
         return
     words = {"status": _STATES.get(answer["status"], answer["status"]), "waiting": _waits(answer["waiting"])}
     for name, value in (answer | words).items():
         if value is not None:
-            click.echo(f"{name:<20} {_plain(value)}")
+            click.echo(f"{name:<20} {plain(value)}")
 
 
 @main.command()
-@_url
-@_as_json
+@with_url
+@with_json
 def stats(url: str | None, as_json: bool) -> None:
     """Show how much waits, and who works on it."""
-    answer = _ask(url, "/api/v1/queue")
+    answer = ask(url, "/api/v1/queue")
     if as_json:
         click.echo(json.dumps(answer))
         return
@@ -100,11 +97,11 @@ def stats(url: str | None, as_json: bool) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("id")
-@_url
-@_as_json
+@with_url
+@with_json
 def why(id: str, url: str | None, as_json: bool) -> None:
     """Show what the message ID waits for, and until about when."""
-    answer = _ask(url, f"/api/v1/messages/{_quoted(id)}")
+    answer = ask(url, f"/api/v1/messages/{quoted(id)}")
     if as_json:
         click.echo(json.dumps({name: answer[name] for name in ("id", "status", "waiting")}))
     else:
@@ -114,7 +111,7 @@ def why(id: str, url: str | None, as_json: bool) -> None:
 
 def _ended(answer: dict[str, Any]) -> str:
     """What became of a message, with the reason if it was not sent."""
-    why = f": {_plain(answer['error'])}" if answer["status"] in _FAILED and answer["error"] else ""
+    why = f": {plain(answer['error'])}" if answer["status"] in _FAILED and answer["error"] else ""
     return f"{answer['id']} is {answer['status']}{why}"
 
 
@@ -131,6 +128,7 @@ _REASONS = {
     "door": "for a process to look at it",
     "flood": "since Telegram asked for a pause (429)",
     "outage": "for Telegram, which fails or does not answer",
+    "parent": "for another message that has to end before",
     "paused": "until somebody resumes what was paused",
     "retry": "for the next try",
     "schedule": "for the time it is meant for",
@@ -151,11 +149,11 @@ def _waits(waiting: dict[str, Any] | None) -> str | None:
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("id")
-@_url
-@_as_json
+@with_url
+@with_json
 def cancel(id: str, url: str | None, as_json: bool) -> None:
     """Cancel the message ID, if it has not left."""
-    answer = _ask(url, f"/api/v1/messages/{_quoted(id)}", method="DELETE")
+    answer = ask(url, f"/api/v1/messages/{quoted(id)}", method="DELETE")
     click.echo(json.dumps(answer) if as_json else f"{id} is {answer['status']}")
 
 
@@ -168,8 +166,8 @@ _chat = click.option("--chat", metavar="CHAT", help="A chat, of the configured b
 @_chat
 @click.option("--all", "everything", is_flag=True, help="All bots.")
 @click.option("--reason", default="", help="Why; shown to whoever looks.")
-@_url
-@_as_json
+@with_url
+@with_json
 def pause(bot: str | None, chat: str | None, everything: bool, reason: str, url: str | None, as_json: bool) -> None:
     """Let nothing leave of a chat, of a bot, or at all, until it is resumed."""
     _set_pause("pause", _scope(bot, chat, everything) | {"reason": reason}, url, as_json)
@@ -179,8 +177,8 @@ def pause(bot: str | None, chat: str | None, everything: bool, reason: str, url:
 @_bot
 @_chat
 @click.option("--all", "everything", is_flag=True, help="What `pause --all` paused; pauses of a bot or chat stay.")
-@_url
-@_as_json
+@with_url
+@with_json
 def resume(bot: str | None, chat: str | None, everything: bool, url: str | None, as_json: bool) -> None:
     """End a pause, named as it was begun."""
     _set_pause("resume", _scope(bot, chat, everything), url, as_json)
@@ -193,13 +191,16 @@ def _scope(bot: str | None, chat: str | None, everything: bool) -> dict[str, str
 
 
 def _set_pause(verb: str, scope: dict[str, str], url: str | None, as_json: bool) -> None:
-    answer = _ask(url, f"/api/v1/{verb}", scope)
+    answer = ask(url, f"/api/v1/{verb}", scope)
     if as_json:
         click.echo(json.dumps(answer))
         return
     what = f"chat {answer['chat_id']} of bot {answer['bot']}" if answer["chat_id"] else f"bot {answer['bot']}"
     state = "paused" if answer["paused"] else "not paused any more"
     click.echo(f"{what if answer['bot'] else 'everything'} is {state}")
+
+
+main.add_command(broadcast)
 
 
 @main.group()
@@ -212,7 +213,7 @@ _updates = click.option("--updates", is_flag=True, help="Of updates that no hand
 
 def _query(**parameters: object) -> str:
     """The query of a path; of what is None or False, nothing."""
-    given = [f"{name}={_quoted(str(value))}" for name, value in parameters.items() if value]
+    given = [f"{name}={quoted(str(value))}" for name, value in parameters.items() if value]
     return "?" + "&".join(given) if given else ""
 
 
@@ -224,16 +225,16 @@ def _of(updates: bool) -> str | None:
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--before", metavar="NEXT", help="Older ones: what the page before this one ended with.")
 @_updates
-@_url
-@_as_json
+@with_url
+@with_json
 def list_dead(limit: int, before: str | None, updates: bool, url: str | None, as_json: bool) -> None:
     """List dead letters, the newest first."""
-    answer = _ask(url, f"/api/v1/dead{_query(limit=limit, before=before, of=_of(updates))}")
+    answer = ask(url, f"/api/v1/dead{_query(limit=limit, before=before, of=_of(updates))}")
     if as_json:
         click.echo(json.dumps(answer))
         return
     for letter in answer["dead"]:
-        click.echo(f"{letter['died_at']}  {letter['id']}  {letter['reason']}: {_plain(letter['error'])}")
+        click.echo(f"{letter['died_at']}  {letter['id']}  {letter['reason']}: {plain(letter['error'])}")
     if answer["next"]:
         of = " --updates" if updates else ""
         click.echo(f"older ones: telequeue dead list{of} --limit {limit} --before {answer['next']}")
@@ -242,11 +243,11 @@ def list_dead(limit: int, before: str | None, updates: bool, url: str | None, as
 @dead.command("show", context_settings={"ignore_unknown_options": True})
 @click.argument("id")
 @_updates
-@_url
-@_as_json
+@with_url
+@with_json
 def show_dead(id: str, updates: bool, url: str | None, as_json: bool) -> None:
     """Show the dead letter ID: what was to be sent, or handled, and every attempt's error."""
-    answer = _ask(url, f"/api/v1/dead/{_quoted(id)}{_query(of=_of(updates))}")
+    answer = ask(url, f"/api/v1/dead/{quoted(id)}{_query(of=_of(updates))}")
     if as_json:
         click.echo(json.dumps(answer))
         return
@@ -254,11 +255,11 @@ def show_dead(id: str, updates: bool, url: str | None, as_json: bool) -> None:
     for name, value in answer.items():
         if value is not None:
             first, *traceback = str(value).split("\n") if name == "error" else [value]
-            click.echo(f"{name:<20} {_plain(first)}")
+            click.echo(f"{name:<20} {plain(first)}")
             for line in traceback:
-                click.echo(f"{'':<20} {_plain(line)}")
+                click.echo(f"{'':<20} {plain(line)}")
     for line in history:
-        click.echo(f"{line['at']}  {line['reason']}: {_plain(line['error'])}")
+        click.echo(f"{line['at']}  {line['reason']}: {plain(line['error'])}")
 
 
 _ids = click.argument("ids", nargs=-1, metavar="[ID]...")
@@ -270,15 +271,15 @@ _everything = click.option("--all", "everything", is_flag=True, help="All that a
 @_everything
 @click.option("--head", is_flag=True, help="Before what waits for the same chat, instead of behind it.")
 @_updates
-@_url
-@_as_json
+@with_url
+@with_json
 def replay_dead(
     ids: tuple[str, ...], everything: bool, head: bool, updates: bool, url: str | None, as_json: bool
 ) -> None:
     """Send dead letters after all, or have dead updates handled again; they keep their ids."""
     query = _query(head="true" if head else None, of=_of(updates))
     # At the head of a lane the last to come is the first to go.
-    paths = {id: f"/{_quoted(id)}/replay{query}" for id in (reversed(ids) if head else ids)}
+    paths = {id: f"/{quoted(id)}/replay{query}" for id in (reversed(ids) if head else ids)}
     _with_dead(paths, f"/replay{query}", "POST", "replayed", everything=everything, url=url, as_json=as_json)
 
 
@@ -286,12 +287,12 @@ def replay_dead(
 @_ids
 @_everything
 @_updates
-@_url
-@_as_json
+@with_url
+@with_json
 def drop_dead(ids: tuple[str, ...], everything: bool, updates: bool, url: str | None, as_json: bool) -> None:
     """Forget dead letters for good."""
     query = _query(of=_of(updates))
-    paths = {id: f"/{_quoted(id)}{query}" for id in ids}
+    paths = {id: f"/{quoted(id)}{query}" for id in ids}
     _with_dead(paths, query, "DELETE", "dropped", everything=everything, url=url, as_json=as_json)
 
 
@@ -306,66 +307,11 @@ def _with_dead(
         raise click.UsageError("name an ID or more, or say --all")
     done, unknown = 0, []
     for id, path in {"": all_path}.items() if everything else paths.items():
-        answer = _ask(url, f"/api/v1/dead{path}", method=method, known=everything)
+        answer = ask(url, f"/api/v1/dead{path}", method=method, known=everything)
         if answer is None:
             unknown.append(id)
         else:
             done += answer[verb]
     click.echo(json.dumps({verb: done}) if as_json else f"{done} {verb}")
     if unknown:
-        _fail(f"there is no dead letter with the id {', '.join(unknown)}")
-
-
-def _plain(value: object) -> str:
-    """One line, without what would move a terminal's cursor or change its title: any program may have pushed it."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", str(value))
-
-
-def _quoted(id: str) -> str:
-    from urllib.parse import quote
-
-    return quote(id, safe="")
-
-
-def _ask(url: str | None, path: str, body: object = None, *, method: str | None = None, known: bool = True) -> Any:
-    """The answer of the HTTP API to a GET, to a POST if there is a body, or to another method.
-
-    One that is no success ends the program: its words on standard error, exit code 1. known: a 404 is none; else None.
-    """
-    settings = load_or_exit()
-    if url is not None and not _is_url(url):
-        raise click.UsageError("--url: expected http://host:port")
-    try:
-        base = (url or base_url(settings)).rstrip("/")
-        # So that the server's own words for "the queue does not answer" arrive, or what it waits for.
-        seconds = settings.redis_timeout + TIMEOUT + settings.sync_wait
-        code, answer = call(base, path, body=body, key=first_key(settings), method=method, timeout=seconds)
-    except TooSlow as error:
-        _fail(str(error))
-    except Unreachable as error:
-        _fail(f"{error}; is it running? `telequeue up` starts it, BIND or --url says where it is")
-    if code == 401:
-        _fail("the key was not accepted: API_KEYS here must hold one of the server's")
-    if not isinstance(answer, dict) or (code >= 400 and "error" not in answer):
-        _fail(f"what answers there is no telequeue (HTTP status {code})")
-    if code == 404 and not known:
-        return None
-    if code >= 400:
-        _fail(answer["error"])
-    return answer
-
-
-def _is_url(text: str) -> bool:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(text)
-        host, port = (parts.hostname or "").encode("idna"), parts.port
-    except ValueError:
-        return False
-    return bool(re.fullmatch("https?://[!-~]+", text) and host and port != 0)
-
-
-def _fail(reason: str) -> NoReturn:
-    click.secho(f"telequeue: {reason}", fg="red", err=True)
-    sys.exit(1)
+        fail(f"there is no dead letter with the id {', '.join(unknown)}")

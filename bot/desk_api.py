@@ -2,23 +2,22 @@
 
 Where each process has a queue of its own, a call acts on that of the process that answers it."""
 
-import asyncio
-import functools
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from bot.access import Access
-from bot.api import iso, try_later, unauthorized
-from bot.body import BadBody, read_json
+from bot.api import iso
+from bot.body import read_json
 from bot.replies import refuse, reply
 from bot.submission import Invalid
+from bot.verb import verb
 from monitoring.logs import mask
 from queueing.contract import DeadLetter, Desk, Pause
-from queueing.errors import MalformedMessage, QueueUnavailable
+from queueing.errors import MalformedMessage
 from queueing.message import MessageState, canonical_chat
 
 MAX_PAGE = 500
@@ -26,28 +25,6 @@ MAX_PAGE = 500
 
 _MAX_BODY = 1 << 16  # bytes of a pause, and of the reason in it
 _BOT = re.compile(r"\d{1,20}", re.ASCII)
-
-Answer = Callable[["DeskApi", Request], Awaitable[Response]]
-
-
-def _verb(action: Answer) -> Answer:
-    """What all of them have in common: who may ask, how long it may take, and what each error is answered with."""
-
-    @functools.wraps(action)
-    async def answer(self: "DeskApi", request: Request) -> Response:
-        if self.access.client(request) is None:
-            return unauthorized()
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await action(self, request)
-        except BadBody as error:
-            return refuse(error.status, str(error))
-        except Invalid as error:
-            return refuse(422, str(error), field=error.field)
-        except (QueueUnavailable, TimeoutError) as error:
-            return try_later(error)
-
-    return answer
 
 
 class DeskApi:
@@ -65,7 +42,7 @@ class DeskApi:
         self.timeout = timeout
         self._own_bot = own_bot
 
-    @_verb
+    @verb
     async def dead(self, request: Request) -> Response:
         """GET /api/v1/dead?limit=&before=&of=: newest first; `next` is the `before` of the page after this one."""
         try:
@@ -74,54 +51,54 @@ class DeskApi:
             raise Invalid(str(error), "before") from None
         return reply({"dead": [_summary(letter) for letter in page.letters], "next": page.next})
 
-    @_verb
+    @verb
     async def dead_letter(self, request: Request) -> Response:
         """GET /api/v1/dead/{id}: one of them, with what stood in the list and every attempt's error."""
         letter = await self._of(request).dead_letter(request.path_params["id"])
         return _no_letter() if letter is None else reply(_whole(letter))
 
-    @_verb
+    @verb
     async def replay(self, request: Request) -> Response:
         """POST /api/v1/dead/{id}/replay?head=: it is sent after all."""
         done = await self._of(request).redrive([request.path_params["id"]], head=_head(request))
         return reply({"replayed": done}) if done else _no_letter()
 
-    @_verb
+    @verb
     async def replay_all(self, request: Request) -> Response:
         """POST /api/v1/dead/replay?head=: all that are dead now."""
         return reply({"replayed": await self._of(request).redrive_all(head=_head(request))})
 
-    @_verb
+    @verb
     async def drop(self, request: Request) -> Response:
         """DELETE /api/v1/dead/{id}."""
         done = await self._of(request).drop([request.path_params["id"]])
         return reply({"dropped": done}) if done else _no_letter()
 
-    @_verb
+    @verb
     async def drop_all(self, request: Request) -> Response:
         """DELETE /api/v1/dead: all that are dead now."""
         return reply({"dropped": await self._of(request).drop_all()})
 
-    @_verb
+    @verb
     async def pause(self, request: Request) -> Response:
         """POST /api/v1/pause {"bot"?, "chat_id"?, "reason"?}: nothing leaves of that chat or bot, or without both."""
         bot, chat, reason = await self._scope(request, "bot", "chat_id", "reason")
         await self._desk.pause(bot, chat, reason)
         return reply({"bot": bot, "chat_id": chat, "paused": True})
 
-    @_verb
+    @verb
     async def resume(self, request: Request) -> Response:
         """POST /api/v1/resume {"bot"?, "chat_id"?}: ends the pause of just that."""
         bot, chat, _ = await self._scope(request, "bot", "chat_id")
         await self._desk.resume(bot, chat)
         return reply({"bot": bot, "chat_id": chat, "paused": False})
 
-    @_verb
+    @verb
     async def paused(self, _request: Request) -> Response:
         """GET /api/v1/paused: by persons, and by failures."""
         return reply({"paused": [_pause_json(pause) for pause in await self._desk.paused()]})
 
-    @_verb
+    @verb
     async def cancel(self, request: Request) -> Response:
         """DELETE /api/v1/messages/{id}: it will not be sent."""
         id = request.path_params["id"]

@@ -1,7 +1,9 @@
-"""Endings: waits until a message has ended, for calls that answer only then (SYNC_MESSAGE_PROCESSING).
+"""Endings: waits until a message has ended, for handlers that wait for the real result, and for calls of the HTTP API
+that answer only then (SYNC_MESSAGE_PROCESSING).
 
-What the workers of this process settle wakes whoever waits for it at once. What other processes send is asked of the
-queue, more and more rarely: hundreds of calls that wait must not keep Redis busy.
+What the workers of this process settle wakes whoever waits for it at once, and so does what the queue tells of the ends
+of `awaited` messages elsewhere. What else other processes send is asked of the queue, more and more rarely: hundreds of
+calls that wait must not keep Redis busy.
 """
 
 import asyncio
@@ -28,6 +30,9 @@ _FIRST_LOOK, _SLOWER, _LAST_PAUSE = 0.05, 1.6, 1.0
 """Seconds between the first looks, by how much each pause is longer than the one before, and seconds at most: a send of
 0.2 s is noticed some 0.05 s late, and a call that waits for long costs Redis one HGETALL a second."""
 
+_TOLD_LOOK, _TOLD_PAUSE = 1.0, 5.0
+"""The same for an `awaited` message, whose end is missed only while the queue's server is away."""
+
 _AT_ONCE = 8
 """Questions, and so connections, at the same time."""
 
@@ -44,13 +49,21 @@ class Endings:
     def __call__(self, event: Event, /) -> None:
         match event:
             case Acked(message) | Buried(message) if message is not None:
-                for ended in self._waiting.get(message.id, ()):
-                    ended.set()
+                self.told(message.id)
 
-    async def wait(self, id: str, deadline: float) -> MessageStatus | None:
+    def told(self, id: str) -> None:
+        """This message has ended; for Front.hear_ends."""
+        for ended in self._waiting.get(id, ()):
+            ended.set()
+
+    async def wait(self, id: str, deadline: float, *, awaited: bool = False) -> MessageStatus | None:
         """What is known of the message once it has ended or, if it does not, at `deadline` (the event loop's time) or
-        after `give_up`. None: nothing is known, or the queue's server is away."""
-        loop, pause = asyncio.get_running_loop(), _FIRST_LOOK
+        after `give_up`. None: nothing is known, or the queue's server is away.
+
+        awaited: the queue tells of its end.
+        """
+        loop = asyncio.get_running_loop()
+        pause, most = (_TOLD_LOOK, _TOLD_PAUSE) if awaited else (_FIRST_LOOK, _LAST_PAUSE)
         with self._listening(id) as ended:
             while True:
                 status = await self._ask(id)
@@ -60,7 +73,13 @@ class Endings:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(pause, left)):
                         await ended.wait()
-                pause = min(pause * _SLOWER, _LAST_PAUSE)
+                ended.clear()
+                pause = min(pause * _SLOWER, most)
+
+    @property
+    def over(self) -> bool:
+        """Whether `give_up` was called."""
+        return self._over
 
     def give_up(self) -> None:
         """Nobody waits any longer, now or later: the process is about to end."""

@@ -1,15 +1,51 @@
 """What a client's `Idempotency-Key` was first given with, so that it cannot be given with something else."""
 
+import hashlib
 import time
+from dataclasses import dataclass
 from typing import Protocol, cast
 
+import orjson
 from redis.asyncio import Redis
+from starlette.requests import Request
 
 from bot.store import idempotency_key
+from bot.submission import Invalid
 from queueing.scripts import mapped_errors
 
 _MOST = 100_000
 """Keys that one process remembers when there is no Redis: about 25 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A call that may be made again: hashes of the client's `Idempotency-Key` and of the body that came with it."""
+
+    key: str
+    body: str
+
+    @classmethod
+    def of(cls, client: str, request: Request, content: object) -> "Repeat | None":
+        """None without such a header. Raises Invalid if it is empty, or the body nested too deeply."""
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return None
+        if not key:
+            raise Invalid("Idempotency-Key is empty", "Idempotency-Key")
+        try:
+            return cls(_hash([client, key]), _hash(content))
+        except orjson.JSONEncodeError:  # it reads a thousand levels and writes 254; a message may have 64
+            raise Invalid("the body is nested too deeply", None) from None
+
+    @property
+    def id_prefix(self) -> str:
+        """Of ids that are the same whenever this is repeated, and others for the body of a forgotten key's next use."""
+        return "k-" + _hash([self.key, self.body])
+
+
+def _hash(content: object) -> str:
+    # Sorted, since the fields of an object have no order: a client's library may give them another the next time.
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 class FirstBodies(Protocol):

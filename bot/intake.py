@@ -17,6 +17,7 @@ from telegram import Update
 from telegram.ext import Application
 
 from bot.lanes import update_message
+from bot.origin import origin_of
 from bot.run import Run, carry_out, current_run, is_of_the_queue
 from bot.stateful import StatefulApplication
 from bot.updates import UpdateLog
@@ -130,7 +131,7 @@ class InlineIntake:
         except Exception:  # PTB's parsers raise whatever a field of an unexpected shape leads to
             _logger.exception("update %d cannot be read and is left out: %.2000s", update_id, fields)
             return Taken.MALFORMED
-        run = Run(f"{application.bot.id}:update:{update_id}")
+        run = Run(f"{application.bot.id}:update:{update_id}", about=origin_of(update))
         try:
             await carry_out(run, lambda: process(application, update))
         finally:

@@ -69,14 +69,24 @@ def packed(data: object) -> tuple[object, int | None, int | None]:
     return kept, chat.id if chat else None, user.id if user else None
 
 
-def last_update(data: object) -> dict[str, Any] | None:
-    """Of a conversation's timeout, the update that tells which conversation it is, as JSON."""
+def place_of(data: object) -> dict[str, Any] | None:
+    """Of a conversation's timeout, an update (as JSON) that belongs to the same conversation, with nothing else in it:
+    one that is taken back waits in the inbox as long as the conversation might have."""
     if not isinstance(data, Timeout):
         return None
-    fields = data.update.to_dict()
-    if "callback_query" in fields:
-        fields["callback_query"]["data"] = ""  # may be any object of the bot's
-    return fields
+    update, query = data.update, data.update.callback_query
+    chat = update.effective_chat and {"id": update.effective_chat.id, "type": update.effective_chat.type}
+    user = update.effective_user and {"id": update.effective_user.id, "is_bot": False, "first_name": ""}
+    message_id = query.message.message_id if query and query.message else 0
+    message = {"message_id": message_id, "date": 0, "chat": chat} if chat else None
+    fields: dict[str, Any] = {"update_id": update.update_id}
+    if query:
+        about = {"message": message, "inline_message_id": query.inline_message_id}
+        given = {name: value for name, value in about.items() if value is not None}
+        return {**fields, "callback_query": {"id": "", "from": user, "chat_instance": "", **given}}
+    if message:
+        return {**fields, "message": {**message, "from": user} if user else message}
+    return {**fields, "inline_query": {"id": "", "from": user, "query": "", "offset": ""}}
 
 
 def unpacked(application: AnyApplication, data: object) -> object:

@@ -1,4 +1,4 @@
-"""What is kept of jobs in Redis, below the queue's hash tag. It has no TTL: it is kept until a job is removed or over.
+"""What is kept of jobs in Redis, below the queue's hash tag: until a job is removed or over.
 
 | key                 | type   | field → holds                                                                 |
 |---------------------|--------|-------------------------------------------------------------------------------|
@@ -7,6 +7,7 @@
 | jobs:BOT:name:NAME  | hash   | id → "": the jobs of a name (as its digest)                                   |
 | jobs:BOT:made       | hash   | id → "time print": jobs made at start, when last, and the digest of how       |
 | jobs:BOT:ran:ID     | string | a job made at start that runs once; until an hour after that                  |
+| jobs:BOT:failed:TOKEN | hash | spec, due: an occurrence that is a dead letter; TTL 30 days                   |
 
 Only those who schedule write a Spec; an occurrence writes the Due of the one after it. So a job that is removed while
 it runs elsewhere stays removed: what its run leaves is a Due without a Spec, which the next occurrence takes away.
@@ -21,11 +22,12 @@ from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
 from bot.blocking import BlockingRedis
-from bot.job_callbacks import last_update
+from bot.job_callbacks import place_of
 from bot.job_records import WITH_NAME, Due, Record, Spec, as_dict, digest_of, may_be_of_start
 from bot.pickling import Pickler, StateError
 from bot.run import current_run
 from bot.store import below_tag
+from queueing.contract import DEAD_DAYS
 from queueing.inbox import Inbox, Write
 from queueing.message import MOST_SECONDS, Message, encode
 
@@ -54,10 +56,22 @@ class JobStore:
         self._dues = f"jobs:{bot}:next"
         self._made = f"jobs:{bot}:made"
 
-    async def load(self, id: str) -> Record:
-        """A job as it is stored."""
-        spec, due = await self._inbox.read([(self._specs, id), (self._dues, id)])
-        return self._record(id, spec, due)
+    async def load(self, id: str, token: str) -> tuple[Record, Record]:
+        """A job as it is stored, and what is kept of that occurrence if it failed for good before."""
+        failed = self._failed(token)
+        spec, due, *of_failed = await self._inbox.read(
+            [(self._specs, id), (self._dues, id), (failed, "spec"), (failed, "due")]
+        )
+        return self._record(id, spec, due), self._record(id, *of_failed)
+
+    def keep_failed(self, spec: Spec, due: Due) -> None:
+        """Keeps what a failed occurrence needs to be run after all, as long as its dead letter is kept."""
+        key, ttl = self._failed(due.token), DEAD_DAYS * 86_400
+        parts = (("spec", spec), ("due", due))
+        self._change([Write(key, part, self.dumps(as_dict(it), spec.name), ttl=ttl) for part, it in parts], [])
+
+    def forget_failed(self, token: str) -> None:
+        self._change([Write(self._failed(token), part, None) for part in ("spec", "due")], [])
 
     async def made_at(self, id: str) -> float:
         """Unix seconds at which a process last made this job at its start; 0 for another job."""
@@ -189,19 +203,22 @@ class JobStore:
             "chat": spec.chat_id,
             "user": spec.user_id,
         }
-        if fields := last_update(due.data):
+        if fields := place_of(due.data):
             body["timeout_of"] = fields
         lane = chat or user or f"job.{digest_of(id.encode())}"
         return [
             Message(
                 bot=self._bot,
                 chat=lane,
-                also=user if user != lane else None,
+                also=user,
                 id=f"j{due.token}",
                 body=body,
                 send_at=max(0.0, min(due.at.timestamp(), time.time() + _FAR)),
             )
         ]
+
+    def _failed(self, token: str) -> str:
+        return f"{self._specs}:failed:{token}"
 
     def _name_key(self, digest: str) -> str:
         return f"{self._specs}:name:{digest}"

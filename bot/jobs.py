@@ -22,6 +22,7 @@ from bot.job_callbacks import packed, reference, resolve, unpacked
 from bot.job_records import Due, Record, Spec, may_be_of_start, new_token, start_id, start_print
 from bot.job_schedule import ScheduledJob, Scheduler, next_run
 from bot.job_store import JobStore
+from bot.origin import origin_of_job
 from bot.pickling import Pickler
 from bot.run import current_run
 from bot.runner import Work
@@ -159,16 +160,24 @@ class SharedJobQueue(JobQueue[Any]):
         if not isinstance(id, str) or not isinstance(token, str):
             raise MalformedMessage("an occurrence of a job names the job and itself")
         update = Update.de_json(fields, self.application.bot) if isinstance(fields, dict) else None
-        return Work(lambda: self._take(id, token), update, chat_id=chat, user_id=user)
+        about = origin_of_job(chat, user)
+        return Work(lambda: self._take(id, token), update, chat_id=chat, user_id=user, about=about)
 
     async def _take(self, id: str, token: str) -> None:
-        """Runs an occurrence, unless it is void. What follows it is set before, and is part of the run's commit: of a
-        run that failed for the last time, too."""
-        spec, due = await self._store.load(id)
-        if spec is None and due is not None:
+        """Runs an occurrence, unless it is void."""
+        (spec, due), (failed_spec, failed_due) = await self._store.load(id, token)
+        if failed_spec and failed_due:  # its dead letter was replayed
+            self._store.forget_failed(token)
+            await self._call(id, failed_spec, failed_due)
+        elif spec is None and due is not None:
             self._store.remove(id, "")
-        if spec is None or due is None or due.at is None or due.token != token:
-            return
+        elif spec and due and due.token == token:
+            await self._take_due(id, spec, due)
+
+    async def _take_due(self, id: str, spec: Spec, due: Due) -> None:
+        """What follows the occurrence is set before it is run, and is part of the run's commit: of one that failed for
+        the last time, too."""
+        assert due.at is not None
         if await self._is_gone(id):
             _logger.warning(
                 "job %s is not made any more by the code that made it at its start, and is removed", spec.name
@@ -202,6 +211,7 @@ class SharedJobQueue(JobQueue[Any]):
         except Exception as error:  # whatever a job's callback raises
             _logger.debug("job %s failed", spec.name, exc_info=True)
             await application.process_error(None, error, job=job)
+            self._store.keep_failed(spec, due)
         finally:
             self._running.discard(id)
         data = packed(job.data)[0]

@@ -1,16 +1,19 @@
 """Outbox: how anyone of ours queues a send. It composes the message, checks it, and tells who watches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from bot.call import parse_call
+from bot.provisional import parents_of
 from bot.run import Run
-from queueing.contract import Front
+from queueing.contract import Front, MessageStatus
 from queueing.errors import MalformedMessage
 from queueing.events import Enqueued, Observer
 from queueing.message import (
     Message,
     Priority,
     canonical_chat,
+    check_after,
     check_dedup_key,
     check_id,
     check_send_at,
@@ -58,27 +61,36 @@ class Outbox:
         send_at: object = None,
         dedup_key: object = None,
         uncertain: object = None,
+        provisional: bool = False,
+        awaited: bool = False,
+        extra: Mapping[str, Any] | None = None,
     ) -> Message:
         """The message for a call of the Bot API; `method` is sendMessage unless given, `kwargs` a dict of parameters.
+        It is `after` all messages whose provisional ids it names.
+
+        extra: what else its body has that no producer but ours may give: see bot/call.py.
 
         Raises MalformedMessage, whose text names the field, for what could never be sent.
         """
         chat = canonical_chat(chat_id)
         if isinstance(kwargs, dict):
             kwargs = without_chat(kwargs, chat)
-        body = {"method": method, "text": text, "kwargs": None if kwargs == {} else kwargs}
+        body = {"method": method, "text": text, "kwargs": None if kwargs == {} else kwargs, **(extra or {})}
         message = Message(
             bot=self._bot_id,
             chat=chat,
             body={name: value for name, value in body.items() if value is not None},
             id=new_id() if id is None else check_id(id),
             priority=priority,
-            track=track,
+            track=track or awaited,
             max_attempts=_check_max_attempts(max_attempts),
             ttl=check_ttl(ttl),
             send_at=check_send_at(send_at),
             dedup_key=check_dedup_key(dedup_key),
             uncertain=check_uncertain(uncertain),
+            provisional=provisional,
+            awaited=awaited,
+            after=check_after(parents_of(kwargs) or None) if isinstance(kwargs, dict) else (),
         )
         parse_call(message.body, message.chat)
         if len(encode(message)) > MAX_ELEMENT:
@@ -96,19 +108,28 @@ class Outbox:
         for message in messages:
             self._observe(Enqueued(message))
 
-    async def flush(self, run: Run) -> None:
-        """Queues now what a run holds back until its commit: somebody waits for it. Raises QueueFull and
-        QueueUnavailable; then it is held back as before."""
+    async def flush(self, run: Run, message: Message | None = None) -> None:
+        """Queues now what a run holds back until its commit and, after it, `message`. Raises as `enqueue` does: then it
+        still holds back what it did, and nothing is known of `message`; both may be given again."""
         async with run.sending:
-            taken = run.take_sends()
-            if not taken:
-                return
-            try:
-                await self.enqueue(taken)
-            except BaseException:
-                if run.sends is not None:
-                    run.sends[:0] = taken
-                raise
+            held = run.take_sends()
+            if held or message:
+                try:
+                    await self.enqueue([*held, *([message] if message else ())])
+                except BaseException:
+                    if run.sends is not None:
+                        run.sends[:0] = held
+                    raise
+
+    async def status(self, id: str) -> MessageStatus | None:
+        """What is known of a message that is tracked or awaited. Raises QueueUnavailable."""
+        return await self._queue.status(id)
+
+    async def first_with(self, message: Message) -> str:
+        """Its id or, if another message came first with its dedup key, the id of that. Raises QueueUnavailable."""
+        if message.dedup_key is None:
+            return message.id
+        return await self._queue.first_with(message.bot, message.dedup_key) or message.id
 
     async def keep_shared(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Queues those that are for a queue within this process, which no commit reaches; returns the others."""

@@ -4,7 +4,7 @@ Whoever is called by a handler finds the run in `current_run()`; code outside of
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -25,6 +25,7 @@ class Run:
     again, but for a replay by a person.
     quiet:   it will be run again if it fails: error handlers are not called, and no further handlers.
     sends:   what is held back until the commit, in order; None: nothing is held back, sends are queued at once.
+    about:   what PTB's error handlers are told of it when one of its sends fails: see bot/failed.py. None: nothing.
     updates: jobs that it made, for the inbox itself. writes: what else is to be stored with the commit.
     sending: held by whoever queues its sends before the commit, so that they stay in order.
     over:    it has ended. What its handlers left behind acts at once, and belongs to no update any more.
@@ -37,6 +38,7 @@ class Run:
     writes: list[Write] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
+    about: Mapping[str, Any] | None = None
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     over: bool = False
     _ordinal: int = 0

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 from telegram import Update
 
 from bot.intake import AnyApplication, process
+from bot.origin import origin_of
 from bot.outbox import Outbox
 from bot.pickling import StateError
 from bot.run import Run, carry_out, is_of_the_queue
@@ -55,12 +56,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a message of the inbox asks for. handle: calls the handlers. chat_id, user_id: whose state they see."""
+    """What a message of the inbox asks for. handle: calls the handlers. chat_id, user_id: whose state they see.
+    about: what error handlers are told when one of its sends fails, see Run; None: nothing."""
 
     handle: Callable[[], Any]
     update: Update | None = None
     chat_id: int | None = None
     user_id: int | None = None
+    about: Mapping[str, Any] | None = None
 
 
 Kind = Callable[[Message], Work]
@@ -85,22 +88,6 @@ class Keeper(Protocol):
         """Reads the state and puts it where handlers look for it. Raises QueueUnavailable."""
 
 
-class Stateless:
-    """A Keeper, and what it loads: there is none."""
-
-    async def load(self, _update: Update | None, _chat_id: int | None, _user_id: int | None) -> Loaded:
-        return self
-
-    def writes(self) -> Sequence[Write]:
-        return ()
-
-    def merge(self, _conflicts: Sequence[Conflict]) -> Sequence[Write]:
-        return ()
-
-    def discard(self) -> None:
-        """There is nothing."""
-
-
 class Runner:
     """kinds: by the name of the field that a message of this kind has in its body."""
 
@@ -117,7 +104,9 @@ class Runner:
         # When it was accepted is a part of its name: one that a person has run again adds what it sends once more.
         run = Run(f"{message.bot}:{message.id}:{message.accepted or 0:.3f}", quiet=quiet, sends=[])
         try:
-            return await self._run(message, self._work(message), run)
+            work = self._work(message)
+            run.about = work.about
+            return await self._run(message, work, run)
         except MalformedMessage as error:
             return Rejected(str(error), "malformed")
         except StateError as error:
@@ -200,7 +189,8 @@ def updates_for(application: AnyApplication) -> Kind:
             chat, user = update.effective_chat, update.effective_user
         except Exception as error:  # PTB's parsers raise whatever a field of an unexpected shape leads to
             raise MalformedMessage(f"the update cannot be read: {summary(error)}") from error
-        return Work(lambda: process(application, update), update, chat.id if chat else None, user.id if user else None)
+        ids = (chat.id if chat else None, user.id if user else None)
+        return Work(lambda: process(application, update), update, *ids, about=origin_of(update))
 
     return work
 

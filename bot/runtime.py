@@ -8,34 +8,44 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from telegram.ext import ApplicationBuilder
-
 from bot.access import Access
 from bot.api import Api
+from bot.application import Builder, Hooks, Parts, make_application
+from bot.bot_app import find
+from bot.broadcast_api import BroadcastApi
+from bot.broadcasts import Broadcasts
+from bot.chat import ChatBackend
 from bot.desk_api import DeskApi
 from bot.endings import Endings
+from bot.failed import FailedSends, failures_for
 from bot.file_store import DiskFiles, RedisFiles
 from bot.files import Files
-from bot.handlers import add_handlers
 from bot.handling import Handling
 from bot.idempotency import FirstBodies, MemoryFirstBodies, RedisFirstBodies
 from bot.identity import Identity, own_get_me, shared_get_me
-from bot.intake import AnyApplication, InlineIntake, Intake, IntakeApplication, QueuedIntake
+from bot.intake import InlineIntake, Intake, QueuedIntake
+from bot.jobs import SharedJobQueue
 from bot.labels import METHODS, REASONS
 from bot.leadership import Election, FileSeat, RedisSeat, Seat
+from bot.line import MemoryLine, RedisLine
 from bot.lock import Lock
 from bot.outbox import Outbox
 from bot.polling import Poller, serve_webhook
-from bot.queued_bot import GetMeCache, QueuedBot
+from bot.queued_bot import QueuedBot
 from bot.queues import left_by_others, make_queues
 from bot.runner import AT_ONCE, Runner, updates_for
 from bot.sender import Sender
+from bot.services import Services
 from bot.settings import Settings
+from bot.spreading import Spreading
 from bot.state import Keeper
+from bot.stateful import NoPersistence
 from bot.store import connect, leader_key
+from bot.subscribers import Subscribers
 from bot.transport import AiohttpRequest
 from bot.updates import UpdateLog
 from bot.webhook import Webhook
@@ -94,33 +104,101 @@ class Runtime:
         self.metrics = Metrics([part.queue.backend for part in self._queues.parts], REASONS, METHODS)
         self._journal, self._update_journal = Journal(), UpdateJournal()
         self._endings = Endings(self._front.status)
+        self._front.hear_ends(self._endings.told)
         self.snapshot = Snapshot(self._front)
+        self._subscribers = None if self._redis is None else Subscribers(self._redis, self._bot_id)
         self._workers = self._make_workers()
-        outbox = Outbox(
+        self._outbox = Outbox(
             self._front, self._observe_enqueued, self._bot_id, lambda m: self._queues.backend_of(m) == "redis"
         )
-        get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
-        self._application = self._make_application(outbox, get_me)
-        self._handling = None if self._redis is None else self._make_handling(outbox)
-        self._intake = self._make_intake()
+        self._broadcasts = (
+            None
+            if self._redis is None
+            else Broadcasts(self._redis, self._front, self._outbox, self._bot_id, queue_max=settings.queue_max)
+        )
+        self._inbox = None if self._redis is None else self._make_inbox()
+        self._get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
         self._seat = self._make_seat()
         self._election = Election(self._seat, self._lead)
-        may_ask = self._seat.held if self._redis is not None else lambda: True
-        self._identity = Identity(self._application.initialize, get_me, may_ask)
+        self._chat = self._make_chat()
+        self._services = self._make_services()
         self._known = asyncio.Event()
-        secret = settings.webhook_secret
+        access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
+        self.updates = Snapshot(self._inbox) if self._inbox else None
+        self.api = self._make_api(self._outbox, access)
+        self.broadcast_api = BroadcastApi(
+            self._broadcasts, access, first_bodies=self._make_first_bodies(), timeout=self._patience
+        )
+        self.desk_api = DeskApi(self._front, access, own_bot=self._bot_id, timeout=self._patience, updates=self._inbox)
+        self._voice = voice
+        self._server = ServerWatch(self._front, self._may_speak)
+        self._at_work = [*self._workers]
+        self.health = Health(
+            self.snapshot,
+            self._at_work,
+            self._server,
+            lambda: self._identity.problem or self._hooks.problem,
+            updates=self.updates,
+        )
+
+    async def _make_application(self) -> None:
+        """With the bot's handlers, by BOT_APP's function, which may be a coroutine. Raises BotAppFailed."""
+        self._jobs = None if self._inbox is None else self._make_job_queue(self._inbox)
+        parts = Parts(
+            self._make_bot,
+            self._services,
+            shared=self._redis is not None,
+            persistence=NoPersistence(),
+            job_queue=self._jobs,
+        )
+        builder = Builder(parts)
+        self._application = await make_application(find(self._settings.bot_app), builder)
+        for name, why in builder.ignored.items():
+            if self._may_speak():
+                _logger.info("builder.%s() of BOT_APP changes nothing: %s", name, why)
+        self._handling = self._make_handling(self._inbox, self._jobs) if self._inbox and self._jobs else None
+        self._failed = FailedSends(self._application, self._inbox)
+        self._intake = self._make_intake()
+        may_ask = self._seat.held if self._redis is not None else lambda: True
+        self._identity = Identity(self._application.initialize, self._get_me, may_ask)
+        self._hooks = Hooks(self._application)
+        secret = self._settings.webhook_secret
         self.webhook = Webhook(
             self._intake, None if secret is None else secret.get_secret_value(), self.metrics.count_update
         )
-        access = Access({name: key.get_secret_value() for name, key in settings.api_keys.items()})
-        inbox = self._handling.inbox if self._handling else None
-        self.updates = Snapshot(inbox) if inbox else None
-        self.api = self._make_api(outbox, access)
-        self.desk_api = DeskApi(self._front, access, own_bot=self._bot_id, timeout=self._patience, updates=inbox)
-        self._server = ServerWatch(self._front, lambda: voice is None or voice.number >= 0 or voice.take())
-        self._at_work = [*self._workers]
-        self.health = Health(
-            self.snapshot, self._at_work, self._server, lambda: self._identity.problem, updates=self.updates
+
+    def _may_speak(self) -> bool:
+        return self._voice is None or self._voice.number >= 0 or self._voice.take()
+
+    def _make_bot(self, **said: Any) -> QueuedBot:
+        """said: what BOT_APP's function told the builder about the bot."""
+        return QueuedBot(
+            self._token,
+            api_url=self._settings.telegram_api_url,
+            outbox=self._outbox,
+            request=self._request,
+            get_me_cache=self._get_me,
+            endings=self._endings,
+            files=self._files,
+            **said,
+        )
+
+    def _make_chat(self) -> ChatBackend | None:
+        url, model, key = self._settings.chat_api_url, self._settings.chat_model, self._settings.chat_api_key
+        if url is None or model is None:
+            return None
+        return ChatBackend(url, model, None if key is None else key.get_secret_value())
+
+    def _make_services(self) -> Services:
+        line = MemoryLine() if self._redis is None else RedisLine(self._redis, self._bot_id)
+        return Services(
+            self._front.stats,
+            self._settings.limits,
+            line,
+            self._chat,
+            self._subscribers,
+            self._broadcasts,
+            self._settings.admin_chat_ids,
         )
 
     def _make_workers(self) -> list[Worker]:
@@ -148,22 +226,9 @@ class Runtime:
             for part in self._queues.parts
         ]
 
-    def _make_application(self, outbox: Outbox, get_me: GetMeCache) -> AnyApplication:
-        bot = QueuedBot(
-            self._token,
-            api_url=self._settings.telegram_api_url,
-            outbox=outbox,
-            request=self._request,
-            get_me_cache=get_me,
-        )
-        builder = ApplicationBuilder().application_class(IntakeApplication).bot(bot).updater(None).job_queue(None)
-        application = builder.build()
-        add_handlers(application, self._front.stats)
-        return application
-
-    def _make_handling(self, outbox: Outbox) -> Handling:
+    def _make_inbox(self) -> RedisInbox:
         settings = self._settings
-        inbox = RedisInbox(
+        return RedisInbox(
             settings.redis_dsn,
             self._bot_id,
             workers=AT_ONCE,
@@ -171,9 +236,19 @@ class Runtime:
             updates_max=settings.updates_max,
             timeout=settings.redis_timeout,
         )
-        kinds = {"update": updates_for(self._application)}
+
+    def _make_job_queue(self, inbox: RedisInbox) -> SharedJobQueue:
+        store = partial(connect, self._settings.redis_dsn, self._settings.redis_timeout)
+        return SharedJobQueue(self._bot_id, inbox, store, self._settings.redis_timeout)
+
+    def _make_handling(self, inbox: RedisInbox, jobs: SharedJobQueue) -> Handling:
         self._keeper = Keeper(self._application, inbox, self._bot_id)
-        return Handling(inbox, Runner(inbox, outbox, self._keeper, kinds), self._observe_update)
+        kinds = {
+            "update": updates_for(self._application),
+            "failed": failures_for(self._application),
+            "job": jobs.work,
+        }
+        return Handling(inbox, Runner(inbox, self._outbox, self._keeper, kinds), self._observe_update)
 
     def _make_intake(self) -> Intake:
         if self._handling is not None:
@@ -197,7 +272,7 @@ class Runtime:
             workers=self._settings.queue_workers,
             timeout=self._patience,
             sync_wait=self._settings.sync_wait,
-            updates=self._handling.inbox if self._handling else None,
+            updates=self._inbox,
         )
 
     @property
@@ -218,6 +293,9 @@ class Runtime:
             self.metrics.count(event, backend)
             self._journal(event)
             self._endings(event)
+            self._failed(event)
+            if self._subscribers is not None:
+                self._subscribers(event)
 
         return observe
 
@@ -232,7 +310,11 @@ class Runtime:
         self.metrics.count(event, self._queues.backend_of(event.message))
 
     async def start(self) -> None:
-        """Starts everything. What a part needs to be stopped for comes before it, and so is stopped after it."""
+        """Starts everything. What a part needs to be stopped for comes before it, and so is stopped after it.
+
+        Raises BotAppFailed, with nothing started.
+        """
+        await self._make_application()
         if self._redis is not None:
             self._stack.push_async_callback(self._redis.aclose)
         if own := self._queues.own:
@@ -245,7 +327,14 @@ class Runtime:
             await self._begin(self._handling.start, self._handling.close)
             self._stack.push_async_callback(self._keeper.close)
         self._stack.push_async_callback(self._request.shutdown)
+        if self._chat is not None:
+            self._stack.push_async_callback(self._chat.close)
+        self._stack.push_async_callback(self._hooks.post_shutdown)
         self._stack.push_async_callback(self._application.shutdown)
+        self._stack.push_async_callback(self._failed.stop)
+        if self._redis and self._broadcasts and self._subscribers:
+            spreading = Spreading(self._redis, self._broadcasts, self._subscribers, self._outbox)
+            await self._begin(spreading.start, spreading.stop)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
             maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
             await self._begin(maintenance.start, maintenance.stop)
@@ -302,6 +391,7 @@ class Runtime:
         """What needs Redis and Telegram: however long they are away."""
         await self._register()
         await self._identity.learn()
+        await self._hooks.post_init()
         await self._application.start()
         if self._handling:
             await self._handling.begin()
@@ -322,6 +412,13 @@ class Runtime:
     async def _lead(self) -> None:
         """The duty of the process that holds the seat."""
         await self._known.wait()
+        callbacks = asyncio.create_task(self._services.lead(), name="on-lead")
+        try:
+            await self._receive_updates()
+        finally:
+            await end(callbacks)
+
+    async def _receive_updates(self) -> None:
         settings, bot = self._settings, self._application.bot
         if settings.webhook_url and settings.webhook_secret:
             url = settings.webhook_url + WEBHOOK_PATH
@@ -335,6 +432,7 @@ class Runtime:
     async def _stop_application(self) -> None:
         if self._application.running:
             await self._application.stop()
+            await self._hooks.post_stop()
 
     async def _empty(self, own: Queue) -> None:
         """Lets the workers send what a queue within this process holds, for a while. It keeps the rest on disk."""

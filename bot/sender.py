@@ -11,6 +11,7 @@ import re
 import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from telegram import Bot
@@ -21,6 +22,7 @@ from bot.file_store import FileGone
 from bot.files import Files
 from bot.multipart import Part
 from bot.outcomes import classify
+from bot.provisional import resolve
 from bot.transport import MAY_WRITE, UPLOAD_FACTOR, AiohttpRequest, NotFound, NotWritten
 from monitoring.logs import mask
 from queueing.errors import QueueError
@@ -90,6 +92,7 @@ class Sender:
         asked = MAY_WRITE.set(may_write)
         try:
             call = parse_call(message.body, message.chat)
+            call = replace(call, parameters=resolve(call.parameters, message.results), whole=message.awaited)
             return await self._deliver_call(message.bot, call)
         except CallRefused as error:
             return Rejected(str(error), error.reason)
@@ -170,7 +173,8 @@ class Sender:
         try:
             url = f"{bot.base_url}/{call.method}"
             result = await self._request.call(url, call.parameters, self._left(deadline), parts)
-            outcome: Outcome = Sent(_receipt(result), _id_of_chat(call.parameters["chat_id"], result))
+            kept = json.dumps(_masked(result)) if call.whole else _receipt(result)
+            outcome: Outcome = Sent(kept, _id_of_chat(call.parameters["chat_id"], result))
         except NotFound:
             await self._check_token(bot, deadline)
             outcome = Rejected(f"the Bot API has no method {call.method}", "unknown_method")
@@ -231,7 +235,7 @@ def _receipt(result: Any) -> str | None:
     return json.dumps(_masked(result)) if len(text) <= _LONGEST_RESULT else None
 
 
-def _id_of_chat(name: str, result: Any) -> str | None:
+def _id_of_chat(name: object, result: Any) -> str | None:
     """The id of the chat that was sent to by its @name, if Telegram's answer tells it."""
     message = result[0] if isinstance(result, list) and result else result
     match message:

@@ -19,12 +19,15 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from uvicorn import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
+from bot.bot_app import find
 from bot.children import end_with_parent
 from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from monitoring.logs import mask
 
 _HTTP_GRACE = 5  # seconds that requests under way have to end: once the process drains, none waits for a send
+
+_BOOT_AGAIN = 1.0  # seconds between two tries of a process that cannot start
 
 _log = structlog.get_logger(__name__)
 _running: Settings | None = None
@@ -46,6 +49,7 @@ def settings_of_master() -> Settings:
                 "without one, `telequeue up` runs against a local Telegram stand-in"
             )
         _require_host(settings)
+        _require_bot(settings)
     except SettingsError as error:
         if _running is None:
             exit_with(str(error))
@@ -55,6 +59,13 @@ def settings_of_master() -> Settings:
         _log.info("reloading: new processes take over, the old ones finish what they have in hand")
     _running = settings
     return settings
+
+
+def _require_bot(settings: Settings) -> None:
+    """Imports the bot, for all processes. Raises SettingsError where that cannot be done."""
+    # Its modules may have metrics of their own: prometheus_client looks for the directory when it is imported.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory()
+    find(settings.bot_app)
 
 
 def _require_host(settings: Settings) -> None:
@@ -126,7 +137,24 @@ class Log(Logger):  # type: ignore[misc]
 
 
 class Draining(Server):
-    """uvicorn's server. While requests end, its process already leaves the lead to others."""
+    """uvicorn's server. While requests end, its process already leaves the lead to others.
+
+    mark: a file that is there as soon as one process of this master has started. From then on, one that cannot start
+    takes nothing down with it: the others go on, and gunicorn tries again.
+    """
+
+    mark: Path | None = None
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # with gunicorn's code for what ends the master, too
+            if not self.mark or not self.mark.exists():
+                raise
+            await asyncio.sleep(_BOOT_AGAIN)
+            sys.exit(1)
+        if self.mark:
+            self.mark.touch()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         runtime = self.lifespan.state.get("runtime")  # none if it could not start
@@ -178,6 +206,7 @@ class Process(UvicornWorker):  # type: ignore[misc]
         # The parent's, but for the class of the server.
         self.config.app = self.wsgi
         server = Draining(self.config)
+        server.mark = Path(metrics_directory()) / "started"
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
         if not server.started:

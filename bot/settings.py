@@ -18,6 +18,7 @@ from queueing.errors import MalformedMessage
 from queueing.limits import OFF, Rate, RateLimits
 from queueing.message import Uncertain, canonical_chat
 
+OWN_BOT = "bot.handlers:add_handlers"
 TELEGRAM = "https://api.telegram.org"
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 365 * 24 * 3600.0  # no duration here means more than a year; beyond it is a slip of a digit
@@ -151,6 +152,19 @@ def _web_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _bot_app(text: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", text):
+        raise ValueError("package.module:function, such as my_bot:add_handlers")
+    return text
+
+
+def _visible(text: str) -> str:
+    # As a header of HTTP can hold it.
+    if not re.fullmatch(r"[!-~]{1,1000}", text):
+        raise ValueError("letters, digits and signs of ASCII, without spaces")
+    return text
+
+
 def _bind(text: str) -> str:
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):([0-9]{1,5})", text, re.ASCII)
     if not found or not 1 <= int(found[2]) <= 65535:
@@ -221,6 +235,13 @@ def _api_keys(text: str) -> dict[str, str]:
     return keys
 
 
+def _chat_ids(text: str) -> tuple[int, ...]:
+    ids = [item.strip() for item in text.split(",")]
+    if not all(re.fullmatch(r"-?[0-9]{1,16}", id) for id in ids):
+        raise ValueError("ids of chats, whole numbers, separated by commas, such as 42,-1001234")
+    return tuple(dict.fromkeys(map(int, ids)))
+
+
 def _update_types(text: str) -> tuple[str, ...] | None:
     if text.lower() == "all":
         return None
@@ -253,6 +274,11 @@ class Settings(BaseSettings):
     webhook_url: Annotated[str | None, _parse(_web_url)] = None
     webhook_secret: Annotated[SecretStr | None, _parse(_webhook_secret)] = None
     allowed_updates: Annotated[tuple[str, ...] | None, NoDecode, _parse(_update_types)] = None
+    bot_app: Annotated[str, _parse(_bot_app)] = OWN_BOT
+    chat_api_url: Annotated[str | None, _parse(_web_url)] = None
+    chat_api_key: Annotated[SecretStr | None, _parse(_visible)] = None
+    chat_model: Annotated[str | None, _parse(_visible)] = None
+    admin_chat_ids: Annotated[tuple[int, ...], NoDecode, _parse(_chat_ids)] = ()
     bind: Annotated[str, _parse(_bind)] = "127.0.0.1:8000"
     web_concurrency: Annotated[int, _whole(1, 1000)] = 6
     queue_workers: Annotated[int, _whole(1, 1000)] = 10
@@ -298,6 +324,8 @@ class Settings(BaseSettings):
             raise ValueError("WEBHOOK_SECRET is not set: expected with WEBHOOK_URL, 1 to 256 of A-Z a-z 0-9 _ -")
         if self.webhook_url and self.telegram_api_url == TELEGRAM and not self.webhook_url.startswith("https://"):
             raise ValueError(f"WEBHOOK_URL={self.webhook_url!r}: expected https://…, Telegram calls no other")
+        if self.chat_api_url and not self.chat_model:
+            raise ValueError("CHAT_MODEL is not set: expected with CHAT_API_URL, the name of a model that it has")
         if self.use_redis_queue and 0 < self.redis_queue_percent < 100:
             self._can_be_divided()
         return self
@@ -387,7 +415,7 @@ def _line(loc: tuple[int | str, ...], message: str, value: object) -> str:
 
 
 def _shown(name: str, value: object) -> str:
-    if name in ("telegram_token", "webhook_secret", "redis_password", "api_keys"):
+    if name in ("telegram_token", "webhook_secret", "redis_password", "api_keys", "chat_api_key"):
         return "***"
     text = str(value)
     if name == "redis_url" and "@" in text:

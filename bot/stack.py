@@ -27,6 +27,8 @@ PLAYGROUND_TOKEN = "8081:playground"  # noqa: S105  opens nothing but the stand-
 _PLAYGROUND_PORT = 8081
 _PLAYGROUND_CHAT = 1001  # the stand-in's first chat, open from the start
 _CONFIG = Path(__file__).parent.parent / "gunicorn.conf.py"
+_GUNICORN = "gunicorn"
+_USAGE = 2  # the exit code for what is wrong with the settings
 _PATIENCE = 5.0  # seconds after which a start that takes long says what it waits for
 _GUNICORN_LIMIT = 20.0  # seconds over its own limit that gunicorn gets to stop
 _PLAYGROUND_LIMIT = 10.0  # seconds
@@ -36,6 +38,10 @@ _TICK = 0.05
 
 class StackError(Exception):
     """The stack cannot start, or cannot go on; str() is one line."""
+
+
+class Refused(StackError):
+    """The settings are wrong, and gunicorn has said so."""
 
 
 class Interrupted(Exception):
@@ -65,7 +71,8 @@ class Stack:
         self._interrupts = 0
 
     def run(self) -> int:
-        """Starts, waits for the end, stops. Returns the exit code: 0 after Ctrl-C or SIGTERM, 1 when it went wrong."""
+        """Starts, waits for the end, stops. Returns the exit code: 0 after Ctrl-C or SIGTERM, 1 when it went wrong, 2
+        when the settings are wrong."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._interrupt)
         try:
@@ -80,6 +87,9 @@ class Stack:
         except Interrupted:
             self._stop()
             return 0
+        except Refused:
+            self._stop()
+            return _USAGE
         except (StackError, embedded.NoServer) as error:
             _say(click.style(f"telequeue: {error}", fg="red"), err=True)
             self._stop()
@@ -149,7 +159,8 @@ class Stack:
             return
         port = embedded.free_port(_PLAYGROUND_PORT)
         address = f"127.0.0.1:{port}"
-        command = [sys.executable, "-m", "bot.playground", "--bind", address, "--token", PLAYGROUND_TOKEN]
+        # -P: not a bot.py of somebody's bot in the working directory
+        command = [sys.executable, "-P", "-m", "bot.playground", "--bind", address, "--token", PLAYGROUND_TOKEN]
         child = Child("the playground", command, keep=[self._held_by_children.number], silent=True)
         self._children.append((child, _PLAYGROUND_LIMIT))
         self._wait(lambda: embedded.is_open(port))
@@ -168,7 +179,7 @@ class Stack:
 
     def _start_gunicorn(self) -> None:
         command = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG)]
-        child = Child("gunicorn", command, environ=self._environ, keep=[self._held_by_children.number])
+        child = Child(_GUNICORN, command, environ=self._environ, keep=[self._held_by_children.number])
         self._children.append((child, self._gunicorn_limit))
         _say(f"Bot       {self._settings.web_concurrency} processes on {self._settings.bind}")
 
@@ -221,6 +232,8 @@ class Stack:
                 raise Interrupted
             for child, _ in self._children:
                 if child.exit_code is not None:
+                    if child.name == _GUNICORN and child.exit_code == _USAGE:
+                        raise Refused
                     raise StackError(self._obituary(child))
             if condition():
                 return True

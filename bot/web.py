@@ -12,11 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bot.desk_api import Answer, DeskApi
+from bot.broadcast_api import BroadcastApi
+from bot.desk_api import DeskApi
 from bot.lock import Lock
 from bot.replies import refuse, reply
 from bot.runtime import WEBHOOK_PATH, Runtime
 from bot.settings import Settings, load_settings
+from bot.verb import Answer
 from monitoring.health import Report
 
 
@@ -49,6 +51,10 @@ def _routes() -> list[Route]:
         Route("/api/v1/messages/send", _send, methods=["POST"]),
         Route("/api/v1/messages/{id}", _message, methods=["GET"]),
         Route("/api/v1/messages/{id}", _desk(DeskApi.cancel), methods=["DELETE"]),
+        Route("/api/v1/broadcasts", _broadcasts(BroadcastApi.start), methods=["POST"]),
+        Route("/api/v1/broadcasts", _broadcasts(BroadcastApi.latest), methods=["GET"]),
+        Route("/api/v1/broadcasts/{id}", _broadcasts(BroadcastApi.progress), methods=["GET"]),
+        Route("/api/v1/broadcasts/{id}", _broadcasts(BroadcastApi.cancel), methods=["DELETE"]),
         Route("/api/v1/queue", _queue, methods=["GET"]),
         Route("/api/v1/dead", _desk(DeskApi.dead), methods=["GET"]),
         Route("/api/v1/dead", _desk(DeskApi.drop_all), methods=["DELETE"]),
@@ -70,7 +76,14 @@ def _runtime(request: Request) -> Runtime:
     return cast(Runtime, request.state.runtime)
 
 
-def _desk(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+def _broadcasts(answer: Answer[BroadcastApi]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await answer(_runtime(request).broadcast_api, request)
+
+    return endpoint
+
+
+def _desk(answer: Answer[DeskApi]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return await answer(_runtime(request).desk_api, request)
 

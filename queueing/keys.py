@@ -53,6 +53,13 @@ written Q below:
 | {Q}:clock            | hash   | skew, seen, wall: how queue time goes on when the clock is set         | no        |
 | {Q}:msg:ID           | hash   | status of a tracked message                                            | yes: 30 d |
 | {Q}:dedup:BOT:ID     | string | the id of the message that came with this dedup key (as ID)            | yes: 24 h |
+| {Q}:subscribers:BOT  | set    | chats that get what a bot sends to all who want it                     | no        |
+| {Q}:broadcast:ID     | hash   | bot, element, status, total, spread, recalled, all, cursor, shown,     | yes: 30 d |
+|                      |        | created_at, started_at, finished_at: one body for many chats           |           |
+| {Q}:todo:ID          | set    | chats of a broadcast that are not in the queue yet                     | yes: 30 d |
+| {Q}:broadcasts:BOT   | zset   | a bot's broadcasts, by their start                                     | yes: 30 d |
+| {Q}:spreading:BOT    | list   | those that are not all in the queue, in order                          | no        |
+| {Q}:running:BOT      | set    | those that were not found finished                                     | no        |
 | {Q}:op:ID            | string | a verb (enqueue, redrive, drop, trim, pause, resume) that was done     | yes: 60 s |
 
 The channel {Q}:ends has the ids of awaited messages that ended.
@@ -122,3 +129,15 @@ class Keys:
 
     def status(self, id: str) -> str:
         return self._named(f"msg:{id}")
+
+    def subscribers(self, bot: str) -> str:
+        return self._named(f"subscribers:{bot}")
+
+    def broadcast(self, id: str) -> str:
+        return self._named(f"broadcast:{id}")
+
+    def broadcasts(self, bot: str) -> str:
+        return self._named(f"broadcasts:{bot}")
+
+    def running(self, bot: str) -> str:
+        return self._named(f"running:{bot}")

@@ -88,7 +88,7 @@ class Parents:
         waits_for, results = None, {}
         for id in message.after:
             what, _ = self._ended.get(id, ("", 0.0))
-            if not what and id in self._open:
+            if not what and id in self._open and id != message.id:
                 waits_for = waits_for or id
             elif not what.startswith("="):
                 became = what.removeprefix("!") or "not known"

@@ -19,7 +19,6 @@ from queueing import server_check
 from queueing.address import Address
 from queueing.connection import connect
 from queueing.contract import (
-    GROUP_DAYS,
     Claim,
     DeadLetter,
     Finding,
@@ -97,6 +96,7 @@ class RedisQueue(RedisDesk):
         self._about = json.dumps({"pid": os.getpid(), "workers": workers})
         self._claim, self._reap, self._leave = Script("claim"), Script("reap"), Script("leave")
         self._enqueue, self._alias, self._stats = Script("enqueue"), Script("alias"), Script("stats")
+        self._cancel_group = Script("cancel_group")
         self._call = 0
         self._asked: float | None = None
         self._expires = 0.0
@@ -287,11 +287,7 @@ class RedisQueue(RedisDesk):
         return {field: count for field, count in counts.items() if not field.startswith("#")}
 
     async def cancel_group(self, name: str) -> None:
-        with mapped_errors():
-            async with self._patient.pipeline(transaction=True) as pipeline:
-                pipeline.hset(self._keys.group(name), "#cancelled", 1)
-                pipeline.expire(self._keys.group(name), GROUP_DAYS * 86_400)
-                await pipeline.execute()
+        await self._cancel_group.run(self._patient, self._keys.front, [name])
 
     async def stats(self) -> QueueStats:
         reply = await self._stats.run(self._patient, self._keys.front, [_STATS_SAMPLE])

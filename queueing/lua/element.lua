@@ -173,7 +173,7 @@ do -- a script has room for 200 local names
   -- What is new to the lane that it comes into, and to those that wait for it.
   local function linked(m, lane)
     local words = m.group and ' group=' .. m.group or ''
-    if m.after then words = words .. ' after=' .. m.after end
+    if m.after then words = words .. parents.named(m) end
     if m.holds then words = words .. parents.line_up(m, lane) end
     if m.opens then open.note_place(m.id, m.priority, lane) end
     local waits = m.after or string.find(words, ' behind=', 1, true)

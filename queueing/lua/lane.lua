@@ -4,7 +4,7 @@
 -- An entry: "id flags accepted", " expires" if it does, the words below, a line's end, and the element. Times: ms.
 -- flags: - or any of t (tracked), h (held in doubt), r (sent again in doubt), p (paid), o (open), v (open, and
 -- provisional), w (awaited), a (it may have to wait for others: after or behind them).
--- words: after=ID,ID  behind=ID  hold=LANE,LANE  group=NAME, see parents.lua.
+-- words: after=ID,ID (?ID: one that was not known)  behind=ID  hold=LANE,LANE  group=NAME, see parents.lua.
 
 -- A lane that was empty counts as served this long ago: it goes before the busy ones, but not before those that have
 -- waited for longer than this, so that a stream of new lanes starves nobody.
@@ -12,17 +12,17 @@ local FRESH_MS = 60000
 
 local function parse(entry)
   local id, flags, accepted, expires, words, at = string.match(entry, '^(%S+) (%S+) (%d+) ?(%d*)([^\n]*)\n()')
-  local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
-  local message = {
-    id = id, tracked = has('t'), held = has('h'), resent = has('r'), paid = has('p'),
-    accepted = tonumber(accepted), expires = tonumber(expires), element = string.sub(entry, at),
-  }
-  if words ~= '' or string.find(flags, '[ovw]') then
-    for name, value in string.gmatch(words, '(%l+)=(%S+)') do message[name] = value end
+  local message = { id = id, accepted = tonumber(accepted), expires = tonumber(expires), element = string.sub(entry, at) }
+  if flags ~= '-' then
+    local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
+    message.tracked, message.held, message.resent, message.paid = has('t'), has('h'), has('r'), has('p')
     message.provisional, message.awaited, message.may_wait = has('v'), has('w'), has('a')
     message.open = message.provisional or has('o')
-    message.linked = message.open or message.awaited or message.group ~= nil
   end
+  if words ~= '' then
+    for name, value in string.gmatch(words, '(%l+)=(%S+)') do message[name] = value end
+  end
+  message.linked = message.open or message.awaited or message.group ~= nil
   return message
 end
 
@@ -116,6 +116,7 @@ end
 -- The head of a list, and the time before which it is not to be sent: of its retry or, if it waits for another message,
 -- of the next look. The end of that one comes first as a rule; a head that is not tried yet is noted as if it was.
 local head_and_time
+local UNTRIED = '0 0 0\n'
 do
   local LOOK_AGAIN_MS = 60000
   local BEHIND_MOST = 100 -- heads that go to the tail, in one look
@@ -136,7 +137,7 @@ do
       if not id then return entry, 0 end
       if not is_behind then
         parents.wait(id, lane)
-        redis.call('HSETNX', TRIES, tries_key, '0 0 0\n')
+        redis.call('HSETNX', TRIES, tries_key, UNTRIED)
         any_tried = true
         return entry, math.min(now + LOOK_AGAIN_MS, (expires or math.huge) + skew)
       end

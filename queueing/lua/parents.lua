@@ -12,6 +12,15 @@ do
     return parts
   end
 
+  -- Ids that a message is after. What is not known by now will not do: two could wait for each other.
+  function parents.named(m)
+    local ids = split(m.after)
+    for i, id in ipairs(ids) do
+      if id == m.id or not open.knows(id) then ids[i] = '?' .. id end
+    end
+    return ' after=' .. table.concat(ids, ',')
+  end
+
   -- A message comes into a lane. → what its entry says about those before it and the lanes that it holds
   function parents.line_up(m, lane)
     local other = m.also and canonical(m.bot .. ':' .. m.also)
@@ -33,7 +42,8 @@ do
       if not what and redis.call('HEXISTS', OPEN, id) == 1 then
         waits = waits or id
       elseif not what or string.sub(what, 1, 1) == '!' then
-        return nil, 'message ' .. id .. ', which had to be sent before it, is ' .. (what and string.sub(what, 2) or 'not known')
+        local became = what and string.sub(what, 2) or 'not known'
+        return nil, 'message ' .. string.gsub(id, '^%?', '') .. ', which had to be sent before it, is ' .. became
       elseif what ~= '=' then
         results[#results + 1] = id
         results[#results + 1] = string.sub(what, 2)

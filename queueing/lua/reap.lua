@@ -48,10 +48,8 @@ for _, process in ipairs(redis.call('ZRANGEBYSCORE', PROCESSES, '-inf', now, 'LI
   end
   forget(process)
   for _, value in ipairs({ process, recovered, held }) do reaped[#reaped + 1] = value end
-  if recovered > 0 then
-    count('uncertain', recovered)
-    ring()
-  end
+  count('uncertain', recovered)
+  if next(leases) then ring() end
 end
 write_counts()
 return reaped

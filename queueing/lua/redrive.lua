@@ -28,9 +28,16 @@ local function push_head(lane, priority, entry)
   local first = redis.call('LINDEX', key, 0)
   if not first then return push(lane, priority, entry) end
   count_laned(lane, priority, 1)
+  local tried = redis.call('HGET', TRIES, priority .. ' ' .. lane)
   -- The head is in some process's hands, or what is noted of its tries is noted of the head.
-  if in_flight(lane) == priority or redis.call('HEXISTS', TRIES, priority .. ' ' .. lane) == 1 then
+  if in_flight(lane) == priority or (tried and tried ~= UNTRIED) then
     redis.call('LINSERT', key, 'AFTER', first, entry)
+  elseif tried then
+    -- It waits for another message, and what holds it up holds this one up no more.
+    redis.call('LPUSH', key, entry)
+    redis.call('HDEL', TRIES, priority .. ' ' .. lane)
+    leave_ready(lane)
+    redis.call('ZADD', DUE, 'XX', now, lane)
   else
     redis.call('LPUSH', key, entry)
     move_account(lane, priority, first, entry)

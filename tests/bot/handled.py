@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from telegram import Update
 from telegram.ext import ApplicationBuilder
 
 from bot.handling import Handling
@@ -13,15 +14,32 @@ from bot.outbox import Outbox
 from bot.provisional import queue_id
 from bot.queued_bot import QueuedBot
 from bot.run import current_run
-from bot.runner import Keeper, Kind, Runner, Stateless, updates_for
+from bot.runner import Keeper, Kind, Loaded, Runner, updates_for
 from bot.transport import AiohttpRequest
 from queueing.events import Event
+from queueing.inbox import Conflict, Write
 from queueing.message import Message
 from queueing.redis_inbox import RedisInbox
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack
 from tests.bot.served import BOT, TOKEN
 from tests.conftest import wait_until
+
+
+class Stateless:
+    """A Keeper, and what it loads: there is none."""
+
+    async def load(self, _update: Update | None, _chat_id: int | None, _user_id: int | None) -> Loaded:
+        return self
+
+    def writes(self) -> Sequence[Write]:
+        return ()
+
+    def merge(self, _conflicts: Sequence[Conflict]) -> Sequence[Write]:
+        return ()
+
+    def discard(self) -> None:
+        """There is nothing."""
 
 
 class Process:

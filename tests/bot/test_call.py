@@ -11,7 +11,7 @@ from queueing.errors import MalformedMessage
 
 def test_a_text_alone_is_a_send_message() -> None:
     call = parse_call({"text": "hi"}, "42")
-    assert (call.method, call.parameters) == ("sendMessage", {"chat_id": "42", "text": "hi"})
+    assert (call.method, call.parameters) == ("sendMessage", {"chat_id": 42, "text": "hi"})
 
 
 def test_kwargs_are_the_parameters() -> None:
@@ -35,7 +35,7 @@ def test_what_it_is_given_stays_as_it_is() -> None:
 
 
 def test_the_messages_own_chat_is_the_one_that_counts() -> None:
-    assert parse_call({"text": "hi", "kwargs": {"chat_id": 43}}, "42").parameters["chat_id"] == "42"
+    assert parse_call({"text": "hi", "kwargs": {"chat_id": 43}}, "42").parameters["chat_id"] == 42
 
 
 @pytest.mark.parametrize("method", ["setWebhook", "DELETEWEBHOOK", "getupdates", "logOut", "Close"])

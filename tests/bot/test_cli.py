@@ -149,7 +149,7 @@ def test_nobody_there(run: Run) -> None:
 
 
 def test_somebody_who_does_not_answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.cli.TIMEOUT", 0.1)
+    monkeypatch.setattr("bot.terminal.TIMEOUT", 0.1)
     monkeypatch.setenv("REDIS_TIMEOUT", "0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("BIND", f"127.0.0.1:{silent.getsockname()[1]}")

@@ -7,18 +7,53 @@ import pytest
 from telegram import Update
 from telegram.ext import Application
 
-from bot.handlers import add_handlers, describe
+from bot import texts
+from bot.application import Builder, Parts
+from bot.chat import ChatBackend
+from bot.handlers import add_handlers, commands
+from bot.line import MemoryLine
 from bot.outbox import Outbox
 from bot.queued_bot import GetMeCache, QueuedBot
+from bot.services import Services
 from bot.transport import AiohttpRequest
 from queueing.contract import QueueStats
 from queueing.errors import QueueError, QueueUnavailable
+from queueing.limits import OFF, Rate, RateLimits
 from queueing.memory_queue import MemoryQueue
 
 BOT = 110201543
 PRIVATE = {"id": 1001, "type": "private", "first_name": "Ada"}
 GROUP = {"id": -42, "type": "group", "title": "Friends"}
+LIMITS = RateLimits(Rate(30), Rate(1), Rate(20, 60.0))
 App = Application[Any, Any, Any, Any, Any, Any]
+
+
+class Chats:
+    """Subscribers in memory."""
+
+    def __init__(self) -> None:
+        self.chats: set[int | str] = set()
+
+    async def add(self, chat: int | str) -> bool:
+        new = chat not in self.chats
+        self.chats.add(chat)
+        return new
+
+    async def remove(self, chat: int | str) -> bool:
+        was = chat in self.chats
+        self.chats.discard(chat)
+        return was
+
+    async def count(self) -> int:
+        return len(self.chats)
+
+
+async def two_waiting() -> QueueStats:
+    return QueueStats(ready=2, oldest_age=3.0)
+
+
+async def away() -> QueueStats:
+    raise QueueUnavailable
 
 
 @pytest.fixture
@@ -27,7 +62,16 @@ def queue() -> MemoryQueue:
 
 
 @pytest.fixture
-async def application(queue: MemoryQueue) -> AsyncIterator[App]:
+def chats() -> Chats:
+    return Chats()
+
+
+@pytest.fixture
+def services(chats: Chats) -> Services:
+    return Services(two_waiting, LIMITS, MemoryLine(), subscribers=chats)
+
+
+def make_application(queue: MemoryQueue, services: Services) -> App:
     """An application that knows its name already, and never gets to Telegram."""
 
     async def load() -> str:
@@ -35,19 +79,24 @@ async def application(queue: MemoryQueue) -> AsyncIterator[App]:
 
     async def save(text: str) -> None: ...
 
-    async def stats() -> QueueStats:
-        return QueueStats(ready=2, oldest_age=3.0)
+    def make_bot(**said: Any) -> QueuedBot:
+        return QueuedBot(
+            f"{BOT}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
+            api_url="http://127.0.0.1:9",
+            outbox=Outbox(queue, lambda event: None, str(BOT)),
+            request=AiohttpRequest(1.0),
+            get_me_cache=GetMeCache(load, save),
+            **said,
+        )
 
-    bot = QueuedBot(
-        f"{BOT}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
-        api_url="http://127.0.0.1:9",
-        outbox=Outbox(queue, lambda event: None, str(BOT)),
-        request=AiohttpRequest(1.0),
-        get_me_cache=GetMeCache(load, save),
-    )
-    application = Application.builder().bot(bot).updater(None).build()
-    add_handlers(application, stats)
-    async with application:
+    application = Builder(Parts(make_bot, services, shared=True)).build()
+    add_handlers(application)
+    return application
+
+
+@pytest.fixture
+async def application(queue: MemoryQueue, services: Services) -> AsyncIterator[App]:
+    async with make_application(queue, services) as application:
         yield application
 
 
@@ -75,13 +124,18 @@ async def answers(queue: MemoryQueue) -> list[tuple[str, str]]:
     [
         ("/start", "Hello, Ada!"),
         ("/start deep-link", "Hello, Ada!"),
-        ("/help", "/queue"),
+        ("/help", "/status"),
         ("/ping", "pong"),
         ("/PING", "pong"),
+        ("/status", "2 messages are in the queue. The one that has waited longest has waited for 3 seconds."),
+        ("/status", "I send at most 1 message a second to this chat, and 30 messages a second to all chats together."),
         ("/queue", "2 messages are in the queue"),
         ("good morning", "good morning"),
         ("/nonsense", "/help"),
         ("x" * 4096, "x" * 1000),
+        ("/subscribe", "Subscribed"),
+        ("/unsubscribe", "was not subscribed"),
+        ("/new", "/help"),
     ],
 )
 async def test_it_answers_a_person(application: App, queue: MemoryQueue, said: str, answer: str) -> None:
@@ -94,7 +148,13 @@ async def test_it_answers_a_person(application: App, queue: MemoryQueue, said: s
 
 @pytest.mark.parametrize(
     ("said", "answer"),
-    [("/ping@demo_bot", "pong"), ("/ping@Demo_Bot", "pong"), ("/ping", "pong"), ("hello all", "hello all")],
+    [
+        ("/ping@demo_bot", "pong"),
+        ("/ping@Demo_Bot", "pong"),
+        ("/ping", "pong"),
+        ("/status", "at most 20 messages a minute to this chat"),
+        ("hello all", "hello all"),
+    ],
 )
 async def test_it_answers_in_a_group(application: App, queue: MemoryQueue, said: str, answer: str) -> None:
     await application.process_update(update(application, said, GROUP))
@@ -118,21 +178,39 @@ async def test_it_keeps_quiet(application: App, queue: MemoryQueue, said: str, c
     assert await answers(queue) == []
 
 
-async def test_a_queue_that_cannot_be_asked_is_the_handler_s_error(application: App, queue: MemoryQueue) -> None:
+async def test_a_queue_that_cannot_be_asked_is_the_handler_s_error(queue: MemoryQueue) -> None:
     errors: list[Exception | None] = []
-
-    async def away() -> QueueStats:
-        raise QueueUnavailable
 
     async def remember(_: object, context: Any) -> None:
         errors.append(context.error)
 
-    application.handlers.clear()
-    add_handlers(application, away)
-    application.add_error_handler(remember)
-    await application.process_update(update(application, "/queue"))
+    async with make_application(queue, Services(away, LIMITS, MemoryLine())) as application:
+        application.add_error_handler(remember)
+        await application.process_update(update(application, "/status"))
     [error] = errors
     assert isinstance(error, QueueError)
+
+
+async def test_subscribing_twice_is_as_once(application: App, queue: MemoryQueue, chats: Chats) -> None:
+    for said in ("/subscribe", "/subscribe"):
+        await application.process_update(update(application, said, GROUP))
+    assert chats.chats == {-42}
+    await application.process_update(update(application, "/unsubscribe", GROUP))
+    assert chats.chats == set()
+    [(_, first)] = await answers(queue)  # the others wait for their turn in this chat
+    assert "Subscribed" in first
+
+
+async def test_it_offers_only_what_there_is(queue: MemoryQueue, chats: Chats) -> None:
+    plain = Services(two_waiting, LIMITS, MemoryLine())
+    assert [name for name, _ in commands(plain)] == ["status", "ping", "help"]
+    chat = ChatBackend("http://127.0.0.1:9/v1", "small")
+    whole = Services(two_waiting, LIMITS, MemoryLine(), chat, chats)
+    assert [name for name, _ in commands(whole)] == ["status", "ping", "new", "subscribe", "unsubscribe", "help"]
+    async with make_application(queue, plain) as application:
+        await application.process_update(update(application, "/subscribe"))
+    [(_, text)] = await answers(queue)
+    assert text == texts.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -151,4 +229,31 @@ async def test_a_queue_that_cannot_be_asked_is_the_handler_s_error(application: 
     ],
 )
 def test_the_queue_in_plain_words(stats: QueueStats, text: str) -> None:
-    assert text in describe(stats)
+    assert text in texts.queue(stats)
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        (LIMITS, "I send at most 1 message a second to this chat, and 30 messages a second to all chats together."),
+        (RateLimits(), "There is no limit to how much I send."),
+        (RateLimits(bot=Rate(30)), "as many messages as I like to this chat, and 30 messages a second to all"),
+        (RateLimits(chat=Rate(5, 10.0)), "I send at most 5 messages in 10 seconds to this chat."),
+        (RateLimits(Rate(30), Rate(1), chats={"1001": OFF}), "as many messages as I like to this chat"),
+    ],
+)
+def test_the_limits_in_plain_words(limits: RateLimits, text: str) -> None:
+    assert text in texts.limits(limits, "1001")
+
+
+@pytest.mark.parametrize(
+    ("asking", "text"),
+    [
+        (0, "Nobody waits"),
+        (1, "I am answering 1 question, and yours would be answered at once"),
+        (4, "I am answering 4 questions; 0 wait in line"),
+        (9, "I am answering 4 questions; 5 wait in line, and yours would be next"),
+    ],
+)
+def test_the_line_in_plain_words(asking: int, text: str) -> None:
+    assert text in texts.line(asking, 4)

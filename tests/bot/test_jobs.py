@@ -1,6 +1,7 @@
 """Jobs of several processes: each occurrence runs once, wherever it was made, and in the turn of its chat."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -9,13 +10,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from redis.asyncio import Redis
+from telegram import Update
+from telegram.ext import CallbackQueryHandler, ConversationHandler, MessageHandler, filters
 
+from bot.job_callbacks import Timeout, place_of
 from bot.playground import Config, Playground, start_playground
 from bot.run import CURRENT, Run
 from bot.store import below_tag
+from queueing.errors import QueueUnavailable
 from tests.bot import job_bot
 from tests.bot.job_bot import BOT, HEARD, TOKEN, Process
-from tests.conftest import wait_until
+from tests.conftest import Server, wait_until
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., Awaitable[Process]]
@@ -41,7 +46,7 @@ async def start(redis_url: str, stand_in: Playground) -> AsyncIterator[Start]:
     started: list[Process] = []
 
     async def start(*, before: Callable[[Any], object] | None = None, works: bool = True, **more: Any) -> Process:
-        process = Process(redis_url, stand_in.url, len(started), **more)
+        process = Process(redis_url, stand_in.url, **more)
         started.append(process)
         if before is not None:
             before(process.jobs)
@@ -53,9 +58,22 @@ async def start(redis_url: str, stand_in: Playground) -> AsyncIterator[Start]:
         await process.stop()
 
 
+@pytest.fixture(autouse=True)
+def fails() -> Iterator[None]:
+    job_bot.FAILS.append(True)
+    yield
+    job_bot.FAILS.clear()
+
+
+async def no_key(redis: Redis, name: str) -> bool:
+    return not [key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if name in key]
+
+
 async def nothing_left(redis: Redis) -> bool:
     """Whether no job is kept."""
-    return not [key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if ":ran:" not in key]
+    return not [
+        key async for key in redis.scan_iter(below_tag(f"jobs:{BOT}*")) if ":ran:" not in key and ":failed:" not in key
+    ]
 
 
 async def test_a_job_runs_once_in_one_of_several_processes(start: Start, redis: Redis) -> None:
@@ -183,6 +201,14 @@ async def test_a_job_that_fails(start: Start, redis: Redis) -> None:
     (dead,) = await process.inbox.dead_letters()
     assert "a mistake in a job" in dead.error
     assert "job_bot.py" in dead.error
+    HEARD.clear()
+    assert await process.inbox.redrive_all() == 1
+    await wait_until(lambda: len(HEARD) == 4, "it to be tried again")
+    await wait_until(letter, "the dead letter, again")
+    job_bot.FAILS.clear()
+    assert await process.inbox.redrive_all() == 1
+    await wait_until(lambda: len(HEARD) == 5, "it to succeed")
+    await wait_until(lambda: no_key(redis, ":failed:"), "nothing to be kept of it")
 
 
 async def test_a_repeating_job_that_fails_goes_on(start: Start) -> None:
@@ -207,6 +233,159 @@ async def test_jobs_made_at_start_by_all_exist_once(start: Start) -> None:
     await asyncio.sleep(0.6)  # as long as one of them would take
     assert sorted(HEARD) == ["at start, hourly", "at start, once"]
     assert len(process.jobs.get_jobs_by_name("hourly")) == 1
+
+
+async def test_jobs_run_in_the_turn_of_their_chat_or_user(start: Start) -> None:
+    one, other = await start(), await start()
+    await one.hear(1, "/busy")
+    await wait_until(lambda: HEARD == ["busy"], "the handler to begin")
+    one.jobs.run_once(job_bot.note, 0, data="of the chat", chat_id=42)
+    other.jobs.run_once(job_bot.note, 0, data="of the user", user_id=42)
+    other.jobs.run_once(job_bot.note, 0, data="of nobody")
+    await wait_until(lambda: len(HEARD) == 5, "all to run")
+    assert HEARD[:3] == ["busy", "of nobody", "done"]
+    assert set(HEARD[3:]) == {"of the chat", "of the user"}
+
+
+async def test_a_job_that_is_removed_while_it_runs_stays_removed(start: Start, redis: Redis) -> None:
+    one, other = await start(), await start(works=False)
+    job = one.jobs.run_repeating(job_bot.take_long, 0.2, data={"times": 0}, name="long")
+    await wait_until(lambda: bool(HEARD), "it to run")
+    other.jobs.job_of(job.id).schedule_removal()
+    await wait_until(lambda: "ended" in HEARD, "it to end")
+    await wait_until(lambda: nothing_left(redis), "what its run left to go")
+    assert HEARD == ["begun", "ended"]
+
+
+async def test_jobs_made_at_start_wait_for_redis(own_server: Server, stand_in: Playground) -> None:
+    own_server.stop()
+    process = Process(own_server.url, stand_in.url)
+    job_bot.make_jobs(process.jobs)
+    starting = asyncio.create_task(process.start())
+    own_server.start()
+    await starting
+    try:
+        await wait_until(lambda: len(HEARD) == 2, "the jobs to run")
+    finally:
+        await process.stop()
+    assert sorted(HEARD) == ["at start, hourly", "at start, once"]
+
+
+async def test_a_job_survives_the_servers_restart(own_server: Server, stand_in: Playground) -> None:
+    process = Process(own_server.url, stand_in.url)
+    await process.start()
+    try:
+        process.jobs.run_once(job_bot.note, 1, data="safe")
+        own_server.kill()
+        with pytest.raises(QueueUnavailable):
+            process.jobs.get_jobs_by_name("note")
+        own_server.start()
+        await wait_until(lambda: HEARD == ["safe"], "the job to run")
+    finally:
+        await process.stop()
+
+
+CHAT = {"id": -100, "type": "group", "title": "a group"}
+USER = {"id": 7, "is_bot": False, "first_name": "Ada"}
+MESSAGE = {"message_id": 5, "date": 1, "chat": CHAT, "from": USER, "text": "hello"}
+BUTTON = {"id": "1", "from": USER, "chat_instance": "1", "data": "x"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "per"),
+    [
+        ({"message": MESSAGE}, {}),
+        ({"edited_message": MESSAGE}, {}),
+        ({"message": MESSAGE}, {"per_user": False}),
+        ({"message": MESSAGE}, {"per_chat": False}),
+        ({"callback_query": {**BUTTON, "message": MESSAGE}}, {"per_message": True}),
+        ({"callback_query": {**BUTTON, "inline_message_id": "i"}}, {"per_message": True, "per_chat": False}),
+        ({"inline_query": {"id": "1", "from": USER, "query": "q", "offset": ""}}, {"per_chat": False}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:If 'per_message=True':telegram.warnings.PTBUserWarning")
+def test_a_timeout_is_of_the_same_conversation(fields: dict[str, Any], per: dict[str, Any]) -> None:
+    entry = CallbackQueryHandler if per.get("per_message") else MessageHandler
+    entry_point: Any = entry(job_bot.go_on) if entry is CallbackQueryHandler else entry(filters.ALL, job_bot.go_on)
+    handler: Any = ConversationHandler([entry_point], {}, [], **per)
+    update = Update.de_json({"update_id": 1, **fields}, None)
+    place = Update.de_json(place_of(Timeout(handler._get_key(update), update, None)) or {}, None)
+    assert handler._get_key(place) == handler._get_key(update)
+    assert (place.effective_user, place.effective_chat and place.effective_chat.id) == (
+        update.effective_user,
+        update.effective_chat and update.effective_chat.id,
+    )
+
+
+async def test_jobs_for_later_are_no_backlog(redis_url: str, stand_in: Playground) -> None:
+    process = Process(redis_url, stand_in.url, updates_max=5)
+    await process.start()
+    try:
+        for number in range(10):
+            process.jobs.run_once(job_bot.note, 600, data=number)
+        await wait_until(lambda: _scheduled(process, 10), "all to be looked at")
+        await process.hear(1, "/unset")
+        await wait_until(lambda: HEARD == ["none"], "the update to be handled")
+    finally:
+        await process.stop()
+
+
+async def _scheduled(process: Process, many: int) -> bool:
+    return (await process.inbox.stats()).scheduled == many
+
+
+async def test_six_processes_that_start_make_one(redis_url: str, redis: Redis, stand_in: Playground) -> None:
+    code = "from tests.bot.job_bot import main; main()"
+    command = [sys.executable, "-c", code, redis_url, stand_in.url]
+    pipe = asyncio.subprocess.PIPE
+    processes = [
+        await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(6)
+    ]
+    told: list[str] = []
+
+    async def listen(process: asyncio.subprocess.Process) -> None:
+        assert process.stdout
+        async for line in process.stdout:
+            told.append(line.decode().strip())  # noqa: PERF401  (as they come, not when it ends)
+
+    async def ran() -> bool:
+        """Whether all six have started, with their jobs made, and both have run."""
+        return len(told) >= 2 and int(await redis.zcard(below_tag(f"updates:{BOT}:processes"))) == 6
+
+    listeners = [asyncio.create_task(listen(process)) for process in processes]
+    try:
+        await wait_until(ran, "all to start and the jobs to run", timeout=60)
+    finally:
+        for process in processes:
+            assert process.stdin
+            process.stdin.close()
+        await asyncio.gather(*listeners)
+        errors = [(await process.communicate())[1].decode() for process in processes]
+    assert sorted(told) == ["at start, hourly", "at start, once"], errors
+
+
+async def test_a_conversation_times_out_in_another_process(start: Start, redis: Redis) -> None:
+    first = await start(add=job_bot.add_conversation)
+    await first.hear(1, "/begin")
+    await first.hear(2, "hello")
+    await wait_until(lambda: HEARD == ["begun", "on"], "the conversation to go on")
+    await first.stop()
+    second = await start(add=job_bot.add_conversation)
+    await wait_until(lambda: len(HEARD) == 3, "its timeout")
+    await second.hear(3, "still there?")
+    await wait_until(lambda: len(HEARD) == 4, "the next message")
+    assert HEARD == ["begun", "on", ("timed out", "hello", 1), "outside"]
+    await wait_until(lambda: nothing_left(redis), "nothing to be kept of its timeouts")
+
+
+async def test_a_conversation_that_goes_on_does_not_time_out(start: Start) -> None:
+    processes = [await start(add=job_bot.add_conversation) for _ in range(2)]
+    await processes[0].hear(1, "/begin")
+    for number in range(2, 9):
+        await asyncio.sleep(0.2)  # two fifths of its timeout
+        await processes[number % 2].hear(number, f"text {number}")
+    await wait_until(lambda: len(HEARD) == 9, "its timeout, at last")
+    assert HEARD == ["begun"] + ["on"] * 7 + [("timed out", "text 8", 1)]
 
 
 async def test_code_that_makes_a_job_in_another_way_replaces_it(start: Start) -> None:

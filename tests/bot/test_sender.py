@@ -116,7 +116,7 @@ async def test_nested_kwargs_are_json(request_: AiohttpRequest) -> None:
     markup = {"inline_keyboard": [[{"text": "a", "url": "https://x"}]]}
     async with RawServer(ok({"message_id": 1})) as server:
         await deliver(to(server, request_, Stored(TOKEN)), message(text="hi", kwargs={"reply_markup": markup}))
-        assert server.requests[0].json == {"chat_id": "1001", "text": "hi", "reply_markup": markup}
+        assert server.requests[0].json == {"chat_id": 1001, "text": "hi", "reply_markup": markup}
 
 
 @pytest.mark.parametrize("name", ["photo", "document"])
@@ -129,7 +129,7 @@ async def test_a_string_is_a_string_and_no_file(
     async with RawServer(ok({"message_id": 1})) as server:
         body = message(method=f"send{name.capitalize()}", kwargs={name: str(secret)})
         await deliver(to(server, request_, Stored(TOKEN)), body)
-        assert server.requests[0].json == {"chat_id": "1001", name: str(secret)}
+        assert server.requests[0].json == {"chat_id": 1001, name: str(secret)}
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,15 @@ BAD = [
     ("WEBHOOK_SECRET", "with space", "1 to 256"),
     ("WEBHOOK_SECRET", "x" * 257, "1 to 256"),
     ("ALLOWED_UPDATES", "mesage", "update types"),
+    ("ADMIN_CHAT_IDS", "ada", "ids of chats"),
+    ("ADMIN_CHAT_IDS", "42,,43", "ids of chats"),
     ("ALLOWED_UPDATES", "message,,poll", "update types"),
+    ("BOT_APP", "my_bot", "package.module:function"),
+    ("BOT_APP", "my-bot:setup", "package.module:function"),
+    ("BOT_APP", "my_bot:setup()", "package.module:function"),
+    ("CHAT_API_URL", "localhost:11434/v1", "a URL"),
+    ("CHAT_API_KEY", "two words", "letters, digits"),
+    ("CHAT_MODEL", "a model", "letters, digits"),
     ("BIND", "8000", "host:port"),
     ("BIND", "::1:8000", "host:port"),
     ("BIND", "127.0.0.1:0", "host:port"),
@@ -290,6 +298,14 @@ def test_one_cannot_be_divided_between_two_queues(name: str, env) -> None:
     assert env(USE_REDIS_QUEUE="false", REDIS_QUEUE_PERCENT="50").shared_percent == 0
 
 
+def test_a_chat_backend_wants_a_model_and_keeps_its_key_to_itself(env) -> None:
+    with pytest.raises(SettingsError, match=r"^CHAT_MODEL is not set: expected with CHAT_API_URL"):
+        env(CHAT_API_URL="http://localhost:11434/v1/", CHAT_API_KEY="sk-secret")
+    settings = env(CHAT_MODEL="small")
+    assert settings.chat_api_url == "http://localhost:11434/v1"
+    assert "sk-secret" not in repr(settings)
+
+
 def test_webhook_wants_a_secret(env) -> None:
     with pytest.raises(SettingsError, match=r"^WEBHOOK_SECRET is not set: expected with WEBHOOK_URL"):
         env(WEBHOOK_URL="https://bot.example.org")
@@ -307,6 +323,7 @@ def test_api_keys(env) -> None:
 
 
 def test_allowed_updates(env) -> None:
+    assert env(ADMIN_CHAT_IDS="42, -1001234,42").admin_chat_ids == (42, -1001234)
     assert env(ALLOWED_UPDATES="message, callback_query").allowed_updates == ("message", "callback_query")
 
 

@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 
 
 class Stack:
-    """Processes, each with its log, ended by their own ids."""
+    """Processes, each with its log, ended by their own ids. cwd: where gunicorn is started."""
 
     def __init__(self, directory: Path, server: Server) -> None:
         self.directory = directory
@@ -32,6 +32,7 @@ class Stack:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.telegram = f"http://127.0.0.1:{free_port()}"
         self.environ: dict[str, str] = {}
+        self.cwd = CHECKOUT
         self.master: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -39,7 +40,7 @@ class Stack:
         bare = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
         bare["TMPDIR"] = str(self.directory)  # the lock of the lead and a bot's budget are its own
         with (self.directory / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=CHECKOUT, env=bare | environ, stdout=log, stderr=log)
+            process = subprocess.Popen(command, cwd=self.cwd, env=bare | environ, stdout=log, stderr=log)
         self._started.append(process)
         return process
 
@@ -52,7 +53,7 @@ class Stack:
         await wait_until(lambda: self._answers(f"{self.telegram}/playground/state"), "the stand-in answers")
 
     async def start_bot(self, **environ: str) -> None:
-        """`.venv/bin/gunicorn` with no argument, and the variables of CONTRACT.md."""
+        """`.venv/bin/gunicorn`, in the checkout with no argument, and the variables of CONTRACT.md."""
         self.environ = {
             "TELEGRAM_TOKEN": TOKEN,
             "TELEGRAM_API_URL": self.telegram,
@@ -67,8 +68,12 @@ class Stack:
             "RATE_CHAT": "off",
             "RATE_GROUP": "off",
         } | environ
-        self.master = self._spawn("gunicorn", str(BIN / "gunicorn"), **self.environ)
+        self.master = self._spawn("gunicorn", str(BIN / "gunicorn"), *self._config, **self.environ)
         await self.ready(6 if self.environ["USE_REDIS_QUEUE"] == "true" else 1)  # in process, each knows of itself
+
+    @property
+    def _config(self) -> list[str]:
+        return [] if self.cwd == CHECKOUT else ["--config", str(CHECKOUT / "gunicorn.conf.py")]
 
     async def ready(self, processes: int = 6) -> None:
         async def all_there() -> bool:

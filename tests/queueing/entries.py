@@ -16,6 +16,7 @@ class Entry:
     tried:   something is noted of it.
     over:    it expired once, so it may be gone although the clock was set back.
     renamed: the lane that its own is another name of.
+    loose:   a parent was sent again, so it may have gone behind others of its lane.
     """
 
     message: Message
@@ -30,6 +31,7 @@ class Entry:
     tried: bool = False
     over: bool = False
     renamed: str = ""
+    loose: bool = False
 
     def __repr__(self) -> str:
         return f"<{self.message.id} of {self.lane} {self.priority.value}, {self.state}>"

@@ -222,6 +222,9 @@ class QueueMachine(RuleBasedStateMachine):
             known = {lease.token for lease in held if lease.token not in claim.lost}
             taker.old += [*settlements, *(Settlement(lease, Ack()) for lease in held if lease.token not in known)]
             taker.leases = [lease for lease in held if lease.token in known] + list(claim.leases)
+            for lease in claim.leases:
+                results = dict.fromkeys(lease.message.after, "1")
+                assert dict(lease.message.results) == results, f"parents: {lease} has not their results"
             taker.unanswered = None
             taker.calls += 1
         return claim
@@ -242,7 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert list(answer.stale) == told_stale, "fencing: stale tokens"
         assert set(answer.lost) == self._reconcile(taker, held), "fencing: lost tokens"
         self.model.drain(self.now)
-        self._note_poison(answer.poisoned)
+        self._note_dead(answer.dead)
         assert len(answer.grants) <= want, "claim: more than wanted"
         for lane, token, id, attempts, takeovers in answer.grants:
             self.model.grant(lane, token, id, (attempts, takeovers), (taker.number, taker.calls + 1), self.now)
@@ -319,14 +322,22 @@ class QueueMachine(RuleBasedStateMachine):
                 self.model.unsent(grant)
         return told - {grant.token for grant in mine}
 
-    def _note_poison(self, count: int) -> None:
-        if count:
-            letters = self.world.run(self.queue.dead_letters())
-            fresh = [entry for entry in self.model.of("lane") if entry.message.id in {letter.id for letter in letters}]
-            assert len(fresh) == count, "poison: not all of it is a dead letter"
-            for entry in fresh:
+    def _note_dead(self, reasons: Sequence[str]) -> None:
+        """What died in its lane: of poison, or with a parent."""
+        if not reasons:
+            return
+        letters = {letter.id: letter.reason for letter in self.world.run(self.queue.dead_letters(1000))}
+        fresh = [entry for entry in self.model.of("lane") if entry.message.id in letters]
+        assert sorted(letters[entry.message.id] for entry in fresh) == sorted(reasons), (
+            "poison: not all are dead letters"
+        )
+        for entry in fresh:
+            if letters[entry.message.id] == "poison":
                 assert entry.takeovers >= 3, f"poison: {entry} was taken over {entry.takeovers} times"
-                self.model.finish(entry, "dead")
+            self.model.finish(entry, "dead")
+        for entry in fresh:
+            if letters[entry.message.id] == "parent_dead":
+                assert self.model.is_orphan(entry, self.now), f"parents: {entry} died for no reason"
 
     # --- processes fall silent, die and leave
 

@@ -10,7 +10,8 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from queueing.contract import Settlement
 from queueing.retry import Ack
 from tests.queueing.entries import Entry
-from tests.queueing.machine import BOTS, CHATS, PICK, SCOPES, TRACKED, QueueMachine
+from tests.queueing.machine import BOTS, CHATS, PICK, SCOPES, TRACKED
+from tests.queueing.machine_family import FamilyMachine
 from tests.queueing.virtual import World
 
 WAITS = ("door", "later", "lane")
@@ -21,7 +22,7 @@ def _scope(scope: str) -> tuple[str | None, str | None]:
     return (None if bot == "*" else bot), chat or None
 
 
-class WholeMachine(QueueMachine):
+class WholeMachine(FamilyMachine):
     # --- the operator's verbs
 
     @precondition(lambda self: not self.model.hand)

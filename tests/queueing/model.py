@@ -44,7 +44,7 @@ class Model:
     # --- what comes in
 
     def enqueue(self, message: Message, now: int) -> None:
-        if message.track and message.id in self.entries:
+        if (message.track or message.provisional) and message.id in self.entries:
             return
         if message.dedup_key and self.keys.setdefault((message.bot, message.dedup_key), message.id) != message.id:
             return
@@ -80,6 +80,7 @@ class Model:
         assert token not in self.tokens, f"fencing: the token {token} was used before"
         assert entry.expires > now + self.ahead, f"expiry: {entry} was granted after its time"
         self._check_order(entry, now)
+        assert all(one.state == "sent" for one in self.parents(entry)), f"parents: {entry} before {self.parents(entry)}"
         assert entry.until <= now, f"backoff: {entry} was granted {entry.until - now} ms too early"
         assert not (paused := self.paused(lane, now)), f"pauses: {entry} was granted while {paused}"
         for scope in (lane, bot):
@@ -98,19 +99,37 @@ class Model:
         """Nothing before it, of its own priority; and nothing of a higher one that might go now."""
         lane = self.lanes[entry.lane, entry.priority]
         for before in lane[: lane.index(entry)]:
-            if self.has_expired(before, now):
+            if self.has_expired(before, now) or before.loose or entry.loose:
                 continue
             two_doors = (before.message.send_at is None) != (entry.message.send_at is None)
             two_names = before.message.chat != entry.message.chat and before.stamp == entry.stamp
             assert two_names or (two_doors and before.came == entry.came), f"order: {entry} before {before}"
         for priority in PRIORITIES[: PRIORITIES.index(entry.priority)]:
             first = next(self._waiting(entry.lane, priority, now), None)
-            assert not first or first.until > now, f"priority: {entry} before {first}"
+            assert not first or first.until > now or self.is_held_up(first), f"priority: {entry} before {first}"
 
     def _waiting(self, lane: str, priority: Priority, now: int) -> Iterator[Entry]:
         """Those of a lane that are to be sent, in order."""
         entries = (entry for entry in self.lanes[lane, priority] if entry.state in ("lane", "held"))
         return (entry for entry in entries if not self.has_expired(entry, now))
+
+    def parents(self, entry: Entry) -> list[Entry]:
+        return [self.entries[id] for id in entry.message.after]
+
+    def has_to_wait(self, entry: Entry) -> bool:
+        """For its parents, or to die with one."""
+        return any(parent.state != "sent" for parent in self.parents(entry))
+
+    def is_held_up(self, entry: Entry) -> bool:
+        """Whether it or one before it has to wait; one that expired once may be there again."""
+        lane = self.lanes[entry.lane, entry.priority]
+        return any(one.state != "held" and self.has_to_wait(one) for one in lane[: lane.index(entry) + 1])
+
+    def is_orphan(self, entry: Entry, now: int) -> bool:
+        return any(
+            parent.state in ("dead", "gone", "cancelled", "expired") or self.has_expired(parent, now)
+            for parent in self.parents(entry)
+        )
 
     def has_expired(self, entry: Entry, now: int) -> bool:
         entry.over = entry.over or entry.expires <= now + self.ahead
@@ -146,6 +165,8 @@ class Model:
                 continue
             slot = (self.limits.bot.period + MARGIN) * 1000 / max(1, self.limits.bot.count)
             free_at = max(self._log_free_at(lane), self._log_free_at(bot), self.last_grant.get(bot, 0) + slot)
+            if self.is_held_up(first):
+                continue
             if first.until <= now and free_at + 1 < now and not self.paused(lane, now) and not self.outages[bot].level:
                 yield first
 
@@ -244,6 +265,8 @@ class Model:
     def redrive(self, entry: Entry, now: int, *, head: bool) -> None:
         entry.state, entry.accepted, entry.came = "lane", now + self.ahead, self.events
         entry.status, entry.over = "pending", False
+        for child in self.entries.values():
+            child.loose = child.loose or entry.message.id in child.message.after
         lane = self.lanes[entry.lane, entry.priority]
         if not head:
             lane.append(entry)
@@ -264,6 +287,7 @@ class Model:
             or any(self.paused(name, now) for name in (lane, other))
             or self.outages[bot].failing
             or any(entry.tried or entry.takeovers or entry.message.send_at for one in lists for entry in one)
+            or any(entry.message.after for one in lists for entry in one)
             or any(one != sorted(one, key=lambda entry: entry.stamp) for one in lists)
         )
 
@@ -330,6 +354,7 @@ class Model:
             "bot_limit": self.limits.bot.count > 0,
             "outage": self.outages[bot].level > 0,
             "ahead": entry.state == "lane",
+            "parent": entry.state == "lane" and self.is_held_up(entry),
             "turn": entry.state == "lane" and first is entry,
         }
         if reason in known:

@@ -11,6 +11,7 @@ from queueing.memory_queue import MemoryQueue
 from queueing.message import Message, MessageState
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury, Release
+from tests.conftest import wait_until
 
 MakeQueue = Callable[..., Queue]
 
@@ -305,6 +306,33 @@ async def test_stats_count_what_was_processed(queue: Queue) -> None:
     stats = await queue.stats()
     assert (stats.processed, stats.depth, stats.oldest_age) == (1, 0, None)
     assert stats.processes[0].sent == 1
+
+
+async def test_a_message_gets_its_parents_results_and_ends_are_told_and_counted(queue: Queue) -> None:
+    heard: list[str] = []
+    queue.hear_ends(heard.append)
+    await queue.enqueue([message(1, id="p1", provisional=True, group="g"), message(2, after=("p1",), group="g")])
+    await queue.enqueue([message(3, "43", after=("p1",), also="42")])
+    await settle(queue, await only_lease(queue), Ack("17"))
+    leases = {lease.message.chat: lease for lease in (await queue.claim(5)).leases}
+    assert {chat: dict(lease.message.results) for chat, lease in leases.items()} == {
+        "42": {"p1": "17"},
+        "43": {"p1": "17"},
+    }
+    await queue.claim(0, [Settlement(lease, Bury("blocked", "by the user")) for lease in leases.values()])
+    assert dict(await queue.group("g")) == {"sent": 1, "dead:blocked": 1}
+    await queue.cancel_group("h")
+    await queue.enqueue([message(4, group="h"), message(5)])
+    claim = await queue.claim(5)
+    assert texts(claim) == ["42-5"]
+    await settle(queue, claim.leases[0], Ack())
+
+    async def hears() -> bool:
+        await queue.enqueue([message(6 + len(heard), awaited=True)])
+        await settle(queue, await only_lease(queue), Ack())
+        return bool(heard)
+
+    await wait_until(hears, "an end to be told")
 
 
 async def test_remaining_says_how_long_a_lease_is_surely_ours(queue: Queue) -> None:

@@ -78,6 +78,26 @@ async def test_rule_6_a_full_server_settles(
     assert status.state is state
 
 
+async def test_rule_6_a_full_server_ends_what_others_wait_for(client: Redis, queue: RedisQueue) -> None:
+    await queue.enqueue([message(n, provisional=True, awaited=True, group="g") for n in range(50)])
+    await queue.enqueue([message(n + 100, after=[f"m{n}"], group="g", also="7") for n in range(50)])
+    await queue.claim(0)
+    await fill(client, but=1)
+    leases: list[Lease] = []
+    sent = 0
+    while sent < 60:
+        leases = list((await queue.claim(50, [Settlement(lease, Ack("1")) for lease in leases])).leases)
+        sent += len(leases)
+        assert leases
+    await queue.cancel_group("g")
+    claim = await queue.claim(50, [Settlement(lease, Ack("1")) for lease in leases])
+    while claim.next_due == 0:
+        claim = await queue.claim(50)
+    assert not claim.leases
+    counts = await queue.group("g")
+    assert counts == {"sent": sent, "cancelled": 100 - sent}
+
+
 async def test_rule_6_a_full_server_takes_over_and_lets_go(
     client: Redis, queue: RedisQueue, own_server: Server
 ) -> None:

@@ -1,6 +1,7 @@
 """The connection breaks after a script ran and before its reply: for every verb, nothing is lost, stuck or doubled."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -55,6 +56,24 @@ async def test_enqueue_is_done_once(queue: RedisQueue, proxy: LossyProxy) -> Non
     await queue.enqueue([message(1), untracked])
     assert proxy.lost == 1
     assert (await queue.stats()).depth == 2
+
+
+async def test_the_same_call_brings_the_same_results_of_parents(queue: RedisQueue, proxy: LossyProxy) -> None:
+    parent = replace(message(1), provisional=True)
+    proxy.lose(Script("enqueue").sha)
+    await queue.enqueue([parent, replace(message(2), after=["m1"])])
+    assert proxy.lost == 1
+    lease, proxy.lost = await lease_of(queue), 0
+    claim = await repeated(lambda: queue.claim(5, [Settlement(lease, Ack("17"))]), proxy)
+    assert [(one.message.id, one.message.results) for one in claim.leases] == [("m2", {"m1": "17"})]
+    assert not claim.stale
+
+
+async def test_what_dies_with_its_parent_is_told_again(queue: RedisQueue, proxy: LossyProxy) -> None:
+    await queue.enqueue([replace(message(1), after=["unheard-of"], group="g")])
+    claim = await repeated(lambda: queue.claim(5), proxy)
+    assert [reason for reason, _ in claim.buried] == ["parent_dead"]
+    assert await queue.group("g") == {"dead:parent_dead": 1}
 
 
 async def test_rule_1_the_same_call_number_brings_the_same_leases(queue: RedisQueue, proxy: LossyProxy) -> None:

@@ -1,7 +1,7 @@
 """The scripts, one by one, in a time of the test's own: run twice, forgotten by the server, with stale tokens, and
 beside ten thousand lanes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -9,8 +9,11 @@ import pytest
 import redis as sync_redis
 
 from queueing.contract import Lease, Queue, Settlement
+from queueing.inbox import Commit
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message
+from queueing.redis_inbox import RedisInbox
+from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury, Decision, Hold, Move, Release, Scope
 from queueing.scripts import Script
 from tests.queueing.virtual import LEASE, RedisWorld, stop_time
@@ -58,7 +61,7 @@ class Stage:
     def __init__(self, world: RedisWorld) -> None:
         self.world = world
         self.silent, self.queue = world.new_process(RATES), world.new_process(RATES)
-        world.run(self.queue.enqueue([message(f"dead{n}", n) for n in range(3)]))
+        world.run(self.queue.enqueue([message(f"dead{n}", n, provisional=True, group="g") for n in range(3)]))
         leases = self.claim(self.queue, 3)
         self.claim(self.queue, 0, [Settlement(lease, Bury("blocked", "by the user")) for lease in leases])
         world.run(self.queue.enqueue([message("a"), message("b"), message("c", 43), message("d", -44)]))
@@ -67,13 +70,28 @@ class Stage:
         for _ in range(3):
             world.advance(round(LEASE * 1000 / 3))
             self.claim(self.queue, 0, held=self.held)
-        world.run(self.queue.enqueue([message("e", 45), message("f", 45)]))
+        world.run(self.queue.enqueue([message("e", 45), message("f", 45, after=["b"]), message("g", 46, also="45")]))
+        self.inbox = RedisInbox("redis://", "1")
+        self.inbox._redis = self.inbox._patient = world.client
+        world.run(self.inbox.accept(message("update"), 1))
+        (self.update,) = self.claim(self.inbox, 1)
         world.run(self.queue.pause("7", reason="a test"))
+        world.run(broadcast(self.queue, "begun", 46))
 
     def claim(
         self, queue: Queue, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()
     ) -> Sequence[Lease]:
         return self.world.run(queue.claim(want, settlements, held)).leases
+
+
+def broadcast(queue: Queue, id: str, chat: int) -> Awaitable[Any]:
+    """Starts one, to one chat."""
+    return run("broadcast", queue, [id, "1", '"bot":"1","priority":"bulk"}', "", "last", 1000, str(chat)])
+
+
+def run(verb: str, queue: Queue, args: Sequence[str | bytes | int]) -> Awaitable[Any]:
+    assert isinstance(queue, RedisQueue)
+    return Script(verb).run(queue._patient, "telegram_messages", args)
 
 
 VERBS: dict[str, Callable[[Stage], Any]] = {
@@ -84,9 +102,15 @@ VERBS: dict[str, Callable[[Stage], Any]] = {
     "redrive": lambda stage: stage.queue.redrive(["dead0", "dead1"], head=True),
     "drop": lambda stage: stage.queue.drop(["dead0", "dead1"]),
     "trim": lambda stage: stage.queue.trim(),
+    "cancel_group": lambda stage: stage.queue.cancel_group("g"),
+    "accept": lambda stage: stage.inbox.accept(message("another update"), 2),
+    "commit": lambda stage: stage.inbox.commit(stage.update.message, Commit([message("s")])),
     "cancel": lambda stage: stage.queue.cancel("f"),
     "pause": lambda stage: stage.queue.pause("1", "43", "a test"),
     "resume": lambda stage: stage.queue.resume("7"),
+    "broadcast": lambda stage: broadcast(stage.queue, "another", 47),
+    "spread": lambda stage: run("spread", stage.queue, ["1", 10, 10, 1000]),
+    "recall": lambda stage: run("recall", stage.queue, ["begun"]),
     "alias": lambda stage: stage.queue.alias("1", "45", "42"),
 }
 

@@ -243,3 +243,24 @@ async def test_accepted_is_kept(tmp_path: Path) -> None:
     (lease,) = (await queue.claim(1)).leases
     assert before <= (lease.message.accepted or 0) <= time.time()
     await queue.close()
+
+
+async def test_what_came_of_a_parent_is_known_to_the_next_start(tmp_path: Path) -> None:
+    first = await started(tmp_path)
+    await first.enqueue([message(n, id=f"p{n}", provisional=True) for n in range(3)])
+    await first.enqueue([message(3, 43, id="c", after=("p0", "p1", "p2")), message(4, 44, id="x", group="g")])
+    await first.cancel_group("g")
+    claim = await first.claim(1)
+    await first.claim(0, [Settlement(lease, Ack("17")) for lease in claim.leases])
+    await first.close()
+
+    second = await started(tmp_path)
+    await second.enqueue([message(0, id="p0", provisional=True), message(1, id="p1", provisional=True)])
+    leases: list[Lease] = []
+    claim = await second.claim(10)
+    while claim.leases:
+        leases += claim.leases
+        claim = await second.claim(10, [Settlement(lease, Ack(lease.message.id)) for lease in claim.leases])
+    assert [lease.message.id for lease in leases] == ["p1", "p2", "c"]
+    assert leases[-1].message.results == {"p0": "17", "p1": "p1", "p2": "p2"}
+    await second.close()

@@ -195,3 +195,21 @@ async def test_lanes_that_become_one_let_a_parent_go_first(queue: Queue) -> None
         claim = await settle(queue, claim.leases, Ack("5"), want=1)
     assert seen.index("p1") < seen.index("c")
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("head", [False, True])
+async def test_a_family_that_died_can_be_sent_again(head: bool, queue: Queue) -> None:
+    await queue.enqueue([parent(), child("c"), child("d", chat=43)])
+    claim = await queue.claim(1)
+    claim = await settle(queue, claim.leases, BLOCKED, want=5)
+    while claim.next_due == 0:
+        claim = await queue.claim(5)
+    assert (await dead(queue)).keys() == {"p1", "c", "d"}
+    assert await queue.redrive_all(head=head) == 3
+    claim = await queue.claim(5)
+    assert ids(claim) == ["p1"]
+    claim = await settle(queue, claim.leases, Ack("17"), want=5)
+    assert {lease.message.id: dict(lease.message.results) for lease in claim.leases} == {
+        "c": {"p1": "17"},
+        "d": {"p1": "17"},
+    }
