@@ -3,6 +3,7 @@
 from telegram.error import BadRequest, Forbidden, InvalidToken, NetworkError, TelegramError, TimedOut
 
 from queueing.contract import MessageStatus
+from queueing.errors import QueueUnavailable
 from queueing.message import MessageState
 
 
@@ -14,8 +15,9 @@ class Expired(TimedOut):
     """The message was not sent before its `ttl`, or MESSAGE_TTL, had passed."""
 
 
-class StillQueued(TelegramError):
-    """Nobody waits for the result any longer, because the process is about to end. The message stays in the queue."""
+class StillQueued(TelegramError, QueueUnavailable):
+    """Nobody waits for the result any longer, because the process is about to end. The message stays in the queue. An
+    update whose handler raises it is handled again by another process, without having failed."""
 
 
 _CLASSES: dict[str, type[TelegramError]] = {

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from telegram import Update
+from telegram.ext import Application
 
 from bot.bot_data import RunBotData
 from bot.callback_data import CLEARED, FIELD, SharedCallbackData
@@ -131,10 +132,13 @@ class _Nobody:
 class Keeper:
     """Keeps the state of one bot in a store that all its processes share. bot: its id.
 
-    To be made when the application has been built; its handlers may be added later.
+    To be made when the application has been built; its handlers may be added later. Raises TypeError if the application
+    is no StatefulApplication.
     """
 
-    def __init__(self, application: StatefulApplication, store: Store, bot: str) -> None:
+    def __init__(self, application: Application[Any, Any, Any, Any, Any, Any], store: Store, bot: str) -> None:
+        if not isinstance(application, StatefulApplication):
+            raise TypeError(f"{type(application).__name__} cannot share its state; build it with the builder given")
         self._application = application
         self._store = store
         self._pickler = Pickler(application.bot)

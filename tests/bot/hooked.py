@@ -1,4 +1,4 @@
-"""Processes that send through one queue in real Redis to the stand-in: each with its own bot, queue and endings."""
+"""Processes that send through one queue in real Redis, or their own, to the stand-in: each with its bot and endings."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +14,7 @@ from bot.sender import Sender
 from bot.transport import AiohttpRequest
 from queueing.events import Event
 from queueing.limits import RateLimits
+from queueing.memory_queue import MemoryQueue
 from queueing.redis_queue import RedisQueue
 from queueing.retry import RetryPolicy
 from queueing.worker import Worker
@@ -26,9 +27,9 @@ CHAT = 1001
 class Process:
     """What one process has of all this. `send`: its worker, to be started and stopped by whoever wants it to send."""
 
-    def __init__(self, redis_url: str, api_url: str, limits: RateLimits, **options: Any) -> None:
+    def __init__(self, redis_url: str | None, api_url: str, limits: RateLimits, **options: Any) -> None:
         self.events: list[Event] = []
-        self.queue = RedisQueue(redis_url, limits=limits)
+        self.queue: Any = RedisQueue(redis_url, limits=limits) if redis_url else MemoryQueue(limits=limits)
         self.endings = Endings(self.queue.status)
         self.queue.hear_ends(self.endings.told)
         self.outbox = Outbox(self.queue, lambda event: None, BOT)
@@ -61,7 +62,12 @@ async def _forget(_text: str) -> None:
 
 @asynccontextmanager
 async def process(
-    redis_url: str, playground: Playground, *, sends: bool = True, limits: RateLimits | None = None, **options: Any
+    redis_url: str | None,
+    playground: Playground,
+    *,
+    sends: bool = True,
+    limits: RateLimits | None = None,
+    **options: Any,
 ) -> AsyncIterator[Process]:
     it = Process(redis_url, playground.url, limits or RateLimits(), **options)
     await it.queue.start()

@@ -8,12 +8,16 @@ from telegram import Update
 from telegram.error import Forbidden, TelegramError
 from telegram.ext import Application
 
-from bot.failed import FailedSends, handle_failure
+from bot.failed import FailedSends, failures_for, handle_failure
 from bot.origin import origin_of
 from bot.playground import Playground, start_playground
 from bot.playground.faults import Fault
+from bot.runner import POLICY, Runner
 from queueing.events import Buried
+from queueing.redis_inbox import RedisInbox
 from queueing.redis_queue import RedisQueue
+from queueing.worker import Worker
+from tests.bot.handled import Stateless
 from tests.bot.hooked import BOT, CHAT, Process, called, process, run_of
 from tests.conftest import wait_until
 
@@ -107,6 +111,30 @@ async def test_a_failure_goes_into_the_inbox_in_its_update_s_lanes_and_is_taken_
     await handle_failure(heard.application, lease.message.body["failed"])
     assert [type(error) for _, error in heard.errors] == [Forbidden]
     assert (await inbox.stats()).depth == 1
+    await inbox.close()
+
+
+async def test_a_failure_out_of_the_inbox_is_a_run_of_its_own_whose_failures_are_told_to_nobody(
+    redis_url: str, sending: Process, playground: Playground
+) -> None:
+    heard = Heard(sending)
+    await heard.application.initialize()
+    inbox = RedisInbox(redis_url, BOT)
+    await inbox.start()
+    kinds = {"failed": failures_for(heard.application)}
+    runner = Runner(inbox, sending.outbox, Stateless(), kinds)
+    worker = Worker(inbox, runner.deliver, workers=10, policy=POLICY, observe=lambda event: None)
+    failed = FailedSends(heard.application, inbox)
+    watch(sending, failed)
+    await worker.start()
+    with run_of("1:update:17", held=False, about=heard.origin):
+        await sending.bot.send_message(CHAT, "first")
+    await wait_until(lambda: len(called(playground)) == 2, "the error handler's own send to fail")
+    await wait_until(lambda: len([e for e in sending.events if isinstance(e, Buried)]) == 2, "both to be dead")
+    await failed.stop()
+    assert (await inbox.stats()).depth == 0
+    assert [update.update_id for update, _ in heard.errors] == [17]
+    await worker.stop()
     await inbox.close()
 
 

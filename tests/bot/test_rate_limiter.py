@@ -365,6 +365,18 @@ async def test_who_waits_is_told_that_it_was_cancelled_or_expired(idle: Process)
         await expiring
 
 
+async def test_the_queue_within_a_process_does_the_same(playground: Playground) -> None:
+    playground.world.open_chat(CHAT, "", {})
+    async with process(None, playground) as it:
+        working = await it.bot.send_message(CHAT, "Working…")
+        await working.edit_text("Done")
+        dice = await it.bot.send_dice(CHAT, reply_parameters=ReplyParameters(working.message_id))
+    [sent, edit, thrown] = called(playground)
+    assert (edit.message_id, thrown.message_id) == (sent.message_id, dice.message_id)
+    assert dice.reply_to_message
+    assert (dice.reply_to_message.message_id, dice.reply_to_message.text) == (sent.message_id, "Done")
+
+
 # --- what goes directly
 
 

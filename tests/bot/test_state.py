@@ -24,8 +24,9 @@ from telegram.ext import (
 )
 
 from bot.pickling import StateError
+from bot.state import Keeper
 from bot.stateful import StatefulApplication
-from tests.bot.processes import BOT, Process, Setup, message, process
+from tests.bot.processes import BOT, Process, RedisStore, Setup, message, process
 
 Context = ContextTypes.DEFAULT_TYPE
 STATE = f"{{telegram_messages}}:state:{BOT}"
@@ -466,3 +467,28 @@ async def test_an_update_costs_one_round_trip_to_read(start: Any) -> None:
     before = only.store.reads
     await only.handle(message("x"))
     assert only.store.reads - before == 1
+
+
+async def test_two_who_hold_the_same_user_at_once_lose_nothing(start: Any) -> None:
+    """Lanes keep them apart, but for updates that do not tell their user."""
+    both = asyncio.Barrier(2)
+
+    async def keep(update: Update, context: Context) -> None:
+        context.user_data[update.message.text] = context.user_data["n"] = 1
+        await both.wait()
+
+    one, other = await start(handling(keep))
+    await asyncio.gather(one.handle(message("a", chat=-5)), other.handle(message("b", chat=-6)))
+    seen = []
+
+    async def look() -> None:
+        seen.append(dict(other.application.user_data[1001]))
+
+    await other.run(None, look, user=1001)
+    assert seen == [{"a": 1, "b": 1, "n": 2}]
+
+
+async def test_an_application_of_another_class_cannot_share_its_state() -> None:
+    application = ApplicationBuilder().token("1:a").job_queue(None).updater(None).build()
+    with pytest.raises(TypeError, match="Application cannot share its state"):
+        Keeper(application, RedisStore("redis://127.0.0.1:9"), BOT)

@@ -224,11 +224,11 @@ async def errors(talk: Talk) -> None:
     await talk.say("/start")
     await talk.hears("Send <?.*>?/bad.* to have me fail.")
     await talk.say("/bad")
-    await developer.hears(f"In chat {talk.chat}: .*wrong_method_name.*")
+    await developer.hears(f"(?s)In chat {talk.chat}: .*wrong_method_name.*")
     await talk.stack.fault(kind="chat_not_found", chat=404)
     await talk.say("/nobody")
     await talk.hears("I asked.")
-    await developer.hears(f"In chat {talk.chat}: .*chat not found.*")
+    await developer.hears(f"(?s)In chat {talk.chat}: .*[Cc]hat not found.*")
     await developer.hears_nothing_more()
 
 

@@ -6,15 +6,21 @@ bot under test, which most of those tests replace to see what arrives there.
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import Any
 
-from telegram import User
+from redis.asyncio import Redis
+from stand_in_plugin import TELEGRAM
+from telegram import InputFile, User
 from telegram.error import BadRequest, TelegramError
 from telegram.request import HTTPXRequest, RequestData
 from telegram.request._requestparameter import RequestParameter
 from tests.auxil import pytest_classes  # PTB's
 
 from bot.endings import Endings
+from bot.file_store import RedisFiles
+from bot.files import Files
+from bot.multipart import Part
 from bot.outbox import Outbox
 from bot.queued_bot import GetMeCache, QueuedBot
 from bot.sender import Sender
@@ -34,8 +40,11 @@ class _Wire:
     def __init__(self, bot: "QueuedTestBot") -> None:
         self._bot = bot
 
-    async def call(self, url: str, parameters: dict[str, Any], seconds: float, *_parts: Any) -> Any:
+    async def call(self, url: str, parameters: dict[str, Any], seconds: float, parts: Sequence[Part] = ()) -> Any:
         given = [RequestParameter(name, value, None) for name, value in parameters.items()]
+        for part in parts:
+            content = b"".join([bytes(piece) async for piece in part.pieces()])
+            given.append(RequestParameter(part.name, None, [InputFile(content, part.filename)]))
         try:
             return await self._bot.request.post(url=url, request_data=RequestData(given), read_timeout=seconds)
         except TelegramError:
@@ -51,8 +60,10 @@ class _Line:
     def __init__(self) -> None:
         self.queue = RedisQueue(os.environ["PTB_SUITE_REDIS"])
         self.endings = Endings(self.queue.status)
+        self.queue.hear_ends(self.endings.told)
+        self.files = Files(RedisFiles(Redis.from_url(os.environ["PTB_SUITE_REDIS"])))
         self.bots: dict[str, QueuedTestBot] = {}
-        self._started: asyncio.Lock | None = None
+        self._starting: asyncio.Future[None] | None = None
         self._worker = Worker(
             self.queue, self._deliver, workers=10, policy=RetryPolicy(max_attempts=1), observe=self._observe
         )
@@ -61,13 +72,13 @@ class _Line:
         self.endings(event)
 
     async def start(self) -> None:
-        if self._started is None:
-            self._started = asyncio.Lock()
-            async with self._started:
-                await self.queue.start()
-                await self._worker.start()
-        async with self._started:
-            """It has started."""
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        await self.queue.start()
+        await self._worker.start()
 
     async def _deliver(self, message: Message, may_write: MayWrite) -> Outcome:
         bot = self.bots.pop(message.id)
@@ -77,6 +88,7 @@ class _Line:
             send_timeout=_PATIENCE,
             request=_Wire(bot),  # type: ignore[arg-type]
             own_token=bot.token,
+            files=self.files,
         )
         return await sender.deliver(message, may_write)
 
@@ -100,7 +112,7 @@ class QueuedTestBot(QueuedBot):
 
     failure: BaseException | None = None
 
-    def __init__(self, token: str, base_url: Any = "https://api.telegram.org/bot", **options: Any) -> None:
+    def __init__(self, token: str, base_url: Any = TELEGRAM, **options: Any) -> None:
         options.pop("get_updates_request", None)  # QueuedBot has one for all
         options.setdefault("request", HTTPXRequest())
         outbox = _NotingOutbox(_line.queue, lambda event: None, token.partition(":")[0])
@@ -110,6 +122,7 @@ class QueuedTestBot(QueuedBot):
             outbox=outbox,
             get_me_cache=GetMeCache(_nothing, _forget),
             endings=_line.endings,
+            files=_line.files,
             wait=_PATIENCE,
             **options,
         )

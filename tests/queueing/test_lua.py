@@ -9,7 +9,7 @@ import pytest
 import redis as sync_redis
 
 from queueing.contract import Lease, Queue, Settlement
-from queueing.inbox import Commit
+from queueing.inbox import Commit, Write
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message
 from queueing.redis_inbox import RedisInbox
@@ -105,6 +105,7 @@ VERBS: dict[str, Callable[[Stage], Any]] = {
     "cancel_group": lambda stage: stage.queue.cancel_group("g"),
     "accept": lambda stage: stage.inbox.accept(message("another update"), 2),
     "commit": lambda stage: stage.inbox.commit(stage.update.message, Commit([message("s")])),
+    "write": lambda stage: stage.inbox.write([Write("state:1", "field", b"value", ttl=60)]),
     "cancel": lambda stage: stage.queue.cancel("f"),
     "pause": lambda stage: stage.queue.pause("1", "43", "a test"),
     "resume": lambda stage: stage.queue.resume("7"),

@@ -16,6 +16,7 @@ from queueing.limits import Rate, RateLimits
 from queueing.message import Message, MessageState, Priority, canonical_chat
 from queueing.redis_queue import DRAIN_MOST, RedisQueue
 from queueing.retry import Ack, Bury, Release, Scope
+from queueing.scripts import Script
 from tests.conftest import Server, raw, wait_until
 from tests.queueing.desk import drained, kill, state
 from tests.queueing.leaks import FRONT, documented
@@ -507,6 +508,9 @@ async def work_out(redis: Redis, start: Start) -> None:
     await redis.rpush(FRONT, element(), element(bot_token="123:other"), "garbage")
     await queue.enqueue([message(8, send_at=time.time() + 3600, dedup_key="order 8")])
     await queue.pause("9")
+    await redis.sadd(f"{{{FRONT}}}:subscribers:123", "1")
+    broadcast = ["id", "123", '"bot":"123","priority":"bulk"}', "", "last", 1_000_000, "1", "2"]
+    await Script("broadcast").run(queue._patient, FRONT, broadcast)
     await dead.claim(1)
     leases = []
     while len(leases) < 5:  # a bot's messages are paced

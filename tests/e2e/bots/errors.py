@@ -12,9 +12,9 @@ DEVELOPER = 999
 
 
 async def tell_developer(update: object, context: Context) -> None:
-    lines = "".join(traceback.format_exception(context.error)).splitlines()
+    error = "".join(traceback.format_exception_only(context.error))
     chat = update.effective_chat.id if isinstance(update, Update) else None
-    await context.bot.send_message(DEVELOPER, f"In chat {chat}: <pre>{html.escape(lines[-1])}</pre>", parse_mode="HTML")
+    await context.bot.send_message(DEVELOPER, f"In chat {chat}: <pre>{html.escape(error)}</pre>", parse_mode="HTML")
 
 
 async def start(update: Update, context: Context) -> None:
