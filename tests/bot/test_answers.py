@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from bot.line import AT_ONCE, LONGEST, MemoryLine
 from bot.playground import Playground
 from bot.services import Services
 from queueing.contract import QueueStats
-from queueing.limits import RateLimits
+from queueing.limits import OFF, RateLimits
 from tests.bot.chat_server import ChatServer, chat_server
-from tests.bot.served import BOT, TOKEN, telegram
+from tests.bot.served import BOT, TOKEN, say, sent_texts, settings_for, telegram
+from tests.bot.served import application as app_of
 from tests.conftest import wait_until
 
 ADA, GROUP = 1001, -1001234
@@ -219,6 +221,32 @@ async def test_a_line_that_is_too_long(talk: Talk, server: ChatServer) -> None:
 async def test_in_a_group_it_is_seen_who_is_answered(talk: Talk, playground: Playground) -> None:
     await talk.say("hi", GROUP)
     assert talk.edits(GROUP) == ["You said hi."]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_through_either_queue(
+    shared: bool,
+    playground: Playground,
+    server: ChatServer,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("bot.answers._PRIVATE", 0.05)
+    server.pause, server.answer = 0.05, lambda question: [f"{n} " for n in range(20)]
+    url = redis_url if shared else None
+    settings = settings_for(playground.url, url, chat_api_url=server.url, chat_model="small", rate_chat=OFF)
+
+    def edits() -> list[str]:
+        calls = playground.world.ledger.select(method="editMessageText", chat=ADA)
+        return [call.text for call in calls if call.taken]
+
+    async with app_of(settings):
+        say(playground, ADA, "count")
+        await wait_until(lambda: edits()[-1:] == [" ".join(map(str, range(20)))], "the answer")
+    assert len(edits()) > 3
+    assert sent_texts(playground, ADA) == ["…"]
 
 
 @given(st.text(min_size=1, max_size=200), st.integers(1, 400))
