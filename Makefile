@@ -26,6 +26,9 @@ chaos: install ## SECONDS=600 SEED="1 2 3": six processes, broken at random, jud
 ptb-suite: install ## python-telegram-bot's own tests, with our bot in the place of the one they test
 	$(BIN)/python -m tests.ptb_suite
 
+webhook: install ## 1,000 updates a second to the webhook for 30 s: lost, handled twice, and how soon they are answered
+	$(BIN)/python -m tests.chaos.webhook
+
 install: $(INSTALLED) ## the venv
 
 $(INSTALLED): requirements-dev.lock pyproject.toml deploy/create-venv.sh
