@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ from redis.asyncio import Redis
 
 from bot.playground import Playground
 from queueing.limits import OFF
+from queueing.message import Message
+from queueing.redis_inbox import RedisInbox
 from tests.bot.served import BOT, application, sent_texts, settings_for, telegram
 from tests.conftest import Server, wait_until
 
@@ -286,3 +289,53 @@ async def test_while_redis_is_away_the_client_is_asked_to_come_back(playground: 
             response = await client.request(method, path, json={})
             assert (response.status_code, response.headers["Retry-After"]) == (503, "2"), path
         own_server.start()
+
+
+async def test_dead_updates_are_listed_shown_replayed_and_dropped_apart_from_messages(
+    playground: Playground, redis_url: str
+) -> None:
+    async with application(settings_for(playground.url, redis_url)) as client:
+        async with started_inbox(redis_url) as inbox:
+            odd = {"update": {"update_id": 5, "message": {"chat": "nonsense"}}}
+            await inbox.enqueue([Message(bot=BOT, chat="42", id=f"u{number}", body=odd) for number in (1, 2)])
+
+        async def dead() -> list[str]:
+            return [letter["id"] for letter in (await client.get(DEAD, params={"of": "updates"})).json()["dead"]]
+
+        async def both() -> bool:
+            return sorted(await dead()) == ["u1", "u2"]
+
+        await wait_until(both, "both to be dead letters")
+        assert await dead_ids(client) == []
+        letter = (await client.get(f"{DEAD}/u1?of=updates")).json()
+        assert letter["reason"] == "malformed"
+        assert '"nonsense"' in letter["element"]
+        assert (await client.get(f"{DEAD}/u1")).status_code == 404
+        assert (await client.delete(f"{DEAD}/u2?of=updates")).json() == {"dropped": 1}
+        assert (await client.post(f"{DEAD}/replay?of=updates")).json() == {"replayed": 1}
+
+        async def again() -> bool:
+            return await dead() == ["u1"]
+
+        await wait_until(again, "the replayed to be dead again")
+        assert (await client.get("/api/v1/queue")).json()["updates"]["by_state"]["dead"] == 1
+        assert (await client.get("/health")).json()["backlog"] == {"messages": 0, "updates": 0}
+
+        async def scraped() -> bool:
+            return 'telequeue_updates{state="dead"} 1.0' in (await client.get("/metrics")).text
+
+        await wait_until(scraped, "the metric, which is asked for once a second")
+        assert (await client.get(f"{DEAD}?of=letters")).status_code == 422
+
+
+async def test_within_one_process_there_are_no_dead_updates(playground: Playground) -> None:
+    async with application(settings_for(playground.url)) as client:
+        assert (await client.get(f"{DEAD}?of=updates")).status_code == 422
+
+
+@asynccontextmanager
+async def started_inbox(redis_url: str) -> AsyncIterator[RedisInbox]:
+    inbox = RedisInbox(redis_url, BOT)
+    await inbox.start()
+    yield inbox
+    await inbox.close()

@@ -280,7 +280,7 @@ def test_metrics_know_every_reason_and_the_common_methods() -> None:
         reason for row in re.findall(r"^\| ([a-z_, ]+?) +\| [RD] \|", table, re.MULTILINE) for reason in row.split(", ")
     }
     assert len(documented) > 15
-    assert documented | {"attempts", "outage", "poison", "uncertain"} == REASONS
+    assert documented | {"attempts", "outage", "parent_dead", "poison", "uncertain"} == REASONS
     assert {"sendMessage", "sendPhoto", "editMessageText", "answerCallbackQuery", "getMe"} <= METHODS
 
 

@@ -32,8 +32,10 @@ def text_update(update_id: int, chat: int, text: str) -> dict[str, Any]:
 
 
 class Poster:
-    """Posts updates as Telegram does: those of a chat one after the other, again what got no 2xx. answers: how often each status came;
-    seconds: of each answer."""
+    """Posts updates as Telegram does: those of a chat one after the other, again what got no 2xx.
+
+    answers: how often each status came. seconds: of each answer.
+    """
 
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
         self._url = f"{url}/telegram/webhook"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitoring.journal import Journal
+from monitoring.journal import Journal, UpdateJournal
 from queueing.events import Acked, Available, Buried, Event, Fenced, Reaped, Released, Trimmed, Unavailable
 from queueing.message import Message
 
@@ -51,3 +51,32 @@ def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
         journal(event)
     messages = [record.getMessage() for record in caplog.records]
     assert [message.rpartition(" ")[2] for message in messages] == ["refused", "s", "again"]
+
+
+UPDATE = Message(bot="1", chat="42", body={"update": {"text": "the text of a person"}}, id="u1")
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (Released(UPDATE, "handler_failed", "ValueError", 0.2, False), ""),
+        (
+            Buried(UPDATE, "handler_failed", "ValueError: x\n  File y"),
+            "update u1 is now a dead letter: ValueError: x (",
+        ),
+        (Buried(None, "malformed", "not JSON"), "an element of the updates' list is now a dead letter: not JSON"),
+        (Reaped("host:1", 3), "process host:1 is presumed dead; 3 of its updates"),
+        (Reaped("host:1", 0), ""),
+        (Trimmed(3), "3 dead updates are dropped"),
+        (Fenced(UPDATE), "update u1 was settled too late"),
+        (Unavailable(1.0, "refused"), ""),
+        (Acked(UPDATE, 0.1, 0.1), ""),
+    ],
+)
+def test_of_updates_the_log_says_update(caplog: pytest.LogCaptureFixture, event: Event, expected: str) -> None:
+    caplog.set_level("INFO")
+    UpdateJournal()(event)
+    assert expected in caplog.text
+    assert bool(expected) == bool(caplog.text)
+    assert "message" not in caplog.text
+    assert "the text of a person" not in caplog.text
