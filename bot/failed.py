@@ -119,7 +119,7 @@ def _for_inbox(bot: str, failed: Mapping[str, Any]) -> Message:
     return Message(
         bot=bot,
         chat=lane,
-        also=user if user != lane else None,
+        also=user,
         id=f"failed-{failed['id']}",
         body={"failed": failed},
         priority=Priority.NORMAL,
