@@ -133,6 +133,7 @@ BAD = [
     ("QUEUE_WORKERS", "ten", "a whole number"),
     ("QUEUE_WORKERS", "1_0", "a whole number"),
     ("QUEUE_MAX", "1e6", "a whole number"),
+    ("UPDATES_MAX", "1e6", "a whole number"),
     ("STATUS_TTL", "1d", "a duration"),
     ("SYNC_MESSAGE_PROCESSING", "sometimes", "true or false"),
     ("MESSAGE_TTL", "never", "a duration"),
