@@ -15,16 +15,16 @@ from telegram.ext import ApplicationBuilder, TypeHandler
 
 from bot import patience, polling
 from bot.identity import own_get_me
-from bot.intake import AnyApplication, Intake, IntakeApplication
+from bot.intake import AnyApplication, InlineIntake, IntakeApplication
 from bot.outbox import Outbox
 from bot.patience import explain, pause_after
 from bot.playground import Playground
 from bot.playground.faults import Fault
-from bot.polling import Poller, chat_of
+from bot.polling import Poller
 from bot.queued_bot import QueuedBot
 from bot.store import leader_key
 from bot.transport import AiohttpRequest, Flood
-from bot.updates import MemoryUpdateLog
+from bot.updates import UpdateLog
 from queueing.errors import QueueUnavailable
 from queueing.memory_queue import MemoryQueue
 from tests.bot.served import (
@@ -59,7 +59,7 @@ class Polled:
         self.handle: Callable[[Update], Any] = self.note
         self.results: list[str] = []
         bot.add_handler(TypeHandler(Update, lambda update, context: self.handle(update)))
-        intake = Intake(bot, MemoryUpdateLog())
+        intake = InlineIntake(bot, UpdateLog())
         self.poller = Poller(
             bot.bot, request, intake, lambda: self.leads, None, lambda result, seconds: self.results.append(result)
         )
@@ -255,25 +255,6 @@ async def test_a_handler_that_does_not_end_is_left_to_the_next_process(
     assert pending(playground) == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ({"message": {"chat": {"id": 42}}}, "chat 42"),
-        ({"edited_message": {"chat": {"id": 42}, "from": {"id": 1}}}, "chat 42"),
-        ({"callback_query": {"from": {"id": 1}, "message": {"chat": {"id": 42}}}}, "chat 42"),
-        ({"callback_query": {"from": {"id": 1}, "inline_message_id": "x"}}, "user 1"),
-        ({"inline_query": {"from": {"id": 1}}}, "user 1"),
-        ({"poll_answer": {"user": {"id": 1}}}, "user 1"),
-        ({"my_chat_member": {"chat": {"id": -42}, "from": {"id": 1}}}, "chat -42"),
-        ({"poll": {"id": "x"}}, "update 7"),
-        ({"message": {"chat": "nonsense", "message": 5}}, "update 7"),
-        ({"message": None}, "update 7"),
-    ],
-)
-def test_what_an_update_belongs_to(content: dict[str, Any], expected: str) -> None:
-    assert chat_of({"update_id": 7, **content}) == expected
-
-
 def test_pauses_grow_up_to_a_limit_and_obey_telegram() -> None:
     for failures, most in ((1, 0.5), (2, 1.0), (3, 2.0), (50, 30.0)):
         for _ in range(50):
@@ -293,7 +274,7 @@ async def test_an_update_polled_is_answered(playground: Playground, redis_url: s
         await wait_until(lambda: sent_texts(playground, 42) == ["pong"], "the answer")
 
         async def counted() -> bool:
-            return metric((await client.get("/metrics")).text, "webhook_updates_total", result="handled") == 1
+            return metric((await client.get("/metrics")).text, "webhook_updates_total", result="accepted") == 1
 
         await wait_until(counted, "it to be counted")
         assert (await client.post("/telegram/webhook", json={"update_id": 1})).status_code == 401

@@ -13,16 +13,18 @@ from telegram import Update
 from telegram.ext import ApplicationBuilder, MessageHandler, TypeHandler, filters
 
 from bot.identity import own_get_me
-from bot.intake import AnyApplication, Intake, IntakeApplication, Taken
+from bot.intake import AnyApplication, InlineIntake, Intake, IntakeApplication, QueuedIntake, Taken
 from bot.outbox import Outbox
 from bot.playground import Playground
 from bot.queued_bot import QueuedBot
-from bot.store import connect
 from bot.transport import AiohttpRequest
-from bot.updates import MemoryUpdateLog, RedisUpdateLog, UpdateLog
+from bot.updates import UpdateLog
 from bot.webhook import MAX_BODY, Webhook
+from queueing.contract import Settlement
 from queueing.errors import QueueUnavailable
 from queueing.memory_queue import MemoryQueue
+from queueing.redis_inbox import RedisInbox
+from queueing.retry import Ack
 from tests.bot.served import SECRET, SECRET_HEADER, TOKEN, listening, telegram
 from tests.conftest import Server, wait_until
 
@@ -58,12 +60,12 @@ async def bot(playground: Playground, queue: MemoryQueue) -> AsyncIterator[AnyAp
 
 @pytest.fixture
 def updates() -> UpdateLog:
-    return MemoryUpdateLog()
+    return UpdateLog()
 
 
 @pytest.fixture
 def intake(bot: AnyApplication, updates: UpdateLog) -> Intake:
-    return Intake(bot, updates)
+    return InlineIntake(bot, updates)
 
 
 @pytest.fixture
@@ -247,17 +249,6 @@ async def test_when_the_queue_is_full_the_update_comes_again(
     assert results == {"unavailable": 1, "handled": 1}
 
 
-async def test_when_redis_is_full_the_update_comes_again(bot: AnyApplication, own_server: Server) -> None:
-    redis = connect(own_server.url, 1.0)
-    on_message(bot, reply)
-    intake = Intake(bot, RedisUpdateLog(redis, "123456"))
-    await redis.config_set("maxmemory", 1)
-    assert await intake.take(1, message()) is Taken.UNAVAILABLE
-    await redis.config_set("maxmemory", 0)
-    assert await intake.take(1, message()) is Taken.HANDLED
-    await redis.aclose()
-
-
 async def test_what_could_never_be_sent_is_the_handlers_mistake_not_the_queues(
     client: httpx.AsyncClient, bot: AnyApplication, results: Counter[str]
 ) -> None:
@@ -336,31 +327,69 @@ async def test_before_the_bot_is_known_updates_wait(playground: Playground, queu
         get_me_cache=own_get_me(),
     )
     application = ApplicationBuilder().application_class(IntakeApplication).bot(made).updater(None).build()
-    assert await Intake(application, MemoryUpdateLog()).take(1, message()) is Taken.UNAVAILABLE
+    assert await InlineIntake(application, UpdateLog()).take(1, message()) is Taken.UNAVAILABLE
 
 
-async def test_a_long_handler_keeps_its_lease(
-    bot: AnyApplication, redis_url: str, redis: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+async def inbox(redis_url: str) -> AsyncIterator[RedisInbox]:
+    inbox = RedisInbox(redis_url, "123456", updates_max=2)
+    await inbox.start()
+    yield inbox
+    await inbox.close()
+
+
+@pytest.fixture
+async def queued(inbox: RedisInbox, results: Counter[str]) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the webhook that takes updates into the inbox."""
+
+    def count(result: str, _seconds: float) -> None:
+        results[result] += 1
+
+    webhook = Webhook(QueuedIntake(inbox, "123456"), SECRET, count)
+    async with listening(Starlette(routes=[Route("/", webhook.receive, methods=["POST"])])) as client:
+        client.headers.update(SECRET_HEADER)
+        yield client
+
+
+async def test_rule_19_with_redis_an_update_gets_200_at_once_503_while_it_is_open_and_200_when_it_has_ended(
+    queued: httpx.AsyncClient, inbox: RedisInbox, results: Counter[str]
 ) -> None:
-    from bot import intake as module
-    from bot.store import connect, update_key
+    assert (await queued.post("/", json=message())).status_code == 200
+    again = await queued.post("/", json=message())
+    assert again.status_code == 503
+    assert int(again.headers["Retry-After"]) <= 5
+    claim = await inbox.claim(5)
+    assert [lease.message.body for lease in claim.leases] == [{"update": message()}]
+    assert (await queued.post("/", json=message())).status_code == 503
+    await inbox.claim(0, [Settlement(lease, Ack()) for lease in claim.leases])
+    assert (await queued.post("/", json=message())).status_code == 200
+    assert results == {"accepted": 1, "busy": 2, "duplicate": 1}
 
-    monkeypatch.setattr(module, "_EXTEND_EVERY", 0.05)
-    own = connect(redis_url, 5.0)
-    intake = Intake(bot, RedisUpdateLog(own, "123456"))
-    key, release = update_key("123456", 1), asyncio.Event()
 
-    async def slow(_update: Update, _context: Any) -> None:
-        await redis.pexpire(key, 1000)
-        await release.wait()
+async def test_with_too_many_waiting_the_load_is_shed(queued: httpx.AsyncClient, results: Counter[str]) -> None:
+    codes = [(await queued.post("/", json=message(number))).status_code for number in (1, 2, 3)]
+    assert codes == [200, 200, 503]
+    assert "Retry-After" in (await queued.post("/", json=message(3))).headers
+    assert results == {"accepted": 2, "full": 2}
 
-    on_message(bot, slow)
-    taking = asyncio.create_task(intake.take(1, message()))
 
-    async def renewed() -> bool:
-        return await redis.pttl(key) > 5000
+async def test_an_update_of_an_unexpected_shape_is_taken_and_left_to_whoever_reads_it(
+    queued: httpx.AsyncClient, inbox: RedisInbox
+) -> None:
+    odd = {"update_id": 1, "message": {"chat": "nonsense", "from": 5}}
+    assert (await queued.post("/", json=odd)).status_code == 200
+    (lease,) = (await inbox.claim(5)).leases
+    assert (lease.message.chat, lease.message.also, lease.message.body) == ("other", None, {"update": odd})
 
-    await wait_until(renewed, "the lease to be renewed")
-    release.set()
-    assert await taking is Taken.HANDLED
-    await own.aclose()
+
+async def test_when_redis_is_full_or_away_the_update_comes_again(own_server: Server) -> None:
+    inbox = RedisInbox(own_server.url, "123456", timeout=0.5)
+    await inbox.start()
+    intake, redis = QueuedIntake(inbox, "123456"), inbox._patient
+    await redis.config_set("maxmemory", 1)
+    assert await intake.take(1, message()) is Taken.FULL
+    await redis.config_set("maxmemory", 0)
+    assert await intake.take(1, message()) is Taken.ACCEPTED
+    own_server.kill()
+    assert await intake.take(2, message(2)) is Taken.UNAVAILABLE
+    await inbox.close()

@@ -82,7 +82,7 @@ class Talk:
             if call["taken"] and call["method"].startswith(("send", "edit")) and call["method"] != "sendChatAction"
         ]
         if self._kill_at is not None:
-            said = [text for before, text in zip(["", *said], said, strict=False) if text != before]
+            said = [text for before, text in zip([None, *said], said, strict=False) if text != before]
         return said[len(self._heard) :]
 
     async def _do(self, deed: dict[str, Any]) -> None:

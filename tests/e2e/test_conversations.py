@@ -135,20 +135,22 @@ async def timer(talk: Talk) -> None:
 
 async def poll(talk: Talk) -> None:
     await talk.say("/poll")
-    await talk.hears("How are you.|")
+    await talk.hears("")
     poll = await _newest_poll(talk)
     for user, option in ((talk.user, 0), (talk.user + 1, 2)):
         person = {"id": user, "is_bot": False, "first_name": f"User {user}"}
-        await talk.update("poll_answer", {"poll_id": poll, "user": person, "option_ids": [option]})
+        answer = {"poll_id": poll, "user": person, "option_ids": [option], "option_persistent_ids": [f"option{option}"]}
+        await talk.update("poll_answer", answer)
         await talk.hears(f"User {user} feels {('Fine', 'So so', 'Bad')[option]}.")
     await talk.hears("The poll is closed.")
     await talk.say("/quiz")
-    await talk.hears("How many eggs for a cake.|")
+    await talk.hears("")
     options = [
         {"text": text, "voter_count": count, "persistent_id": text} for text, count in (("1", 1), ("2", 1), ("20", 0))
     ]
     content = {"id": await _newest_poll(talk), "question": "?", "options": options, "total_voter_count": 2}
     kind = {"is_closed": False, "is_anonymous": True, "type": "quiz", "allows_multiple_answers": False}
+    kind |= {"allows_revoting": False, "members_only": False}
     await talk.update("poll", content | kind)
     await talk.hears("The quiz is over.")
 

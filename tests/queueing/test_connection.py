@@ -118,9 +118,9 @@ async def test_so_does_what_the_bot_keeps_beside_the_queue(url: str) -> None:
     assert await lock.acquire(blocking=False)
     assert await lock.reacquire()
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.setbit(store.updates_key("1", 0), 7, 1)
-        pipeline.expire(store.updates_key("1", 0), 60)
-        assert await pipeline.execute() == [0, True]
+        pipeline.set(store.me_key("1"), "{}")
+        pipeline.expire(store.me_key("1"), 60)
+        assert await pipeline.execute() == [True, True]
     await lock.release()
     await redis.aclose()
 
