@@ -137,6 +137,8 @@ def run(python: Path, source: Path, outcomes: Path, urls: dict[str, str], more: 
         "no:cacheprovider",
         "-p",
         "outcomes_plugin",
+        "-p",
+        "stand_in_plugin",
         *more,
     ]
     files = [f"tests/{name}.py" for name in FILES]

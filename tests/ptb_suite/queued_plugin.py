@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 from stand_in_plugin import TELEGRAM
 from telegram import InputFile, User
-from telegram.error import BadRequest, TelegramError
+from telegram.error import BadRequest, InvalidToken, TelegramError
 from telegram.request import HTTPXRequest, RequestData
 from telegram.request._requestparameter import RequestParameter
 from tests.auxil import pytest_classes  # PTB's
@@ -24,6 +24,7 @@ from bot.multipart import Part
 from bot.outbox import Outbox
 from bot.queued_bot import GetMeCache, QueuedBot
 from bot.sender import Sender
+from bot.transport import NotFound
 from queueing.events import Event
 from queueing.message import Message
 from queueing.redis_queue import RedisQueue
@@ -47,11 +48,16 @@ class _Wire:
             given.append(RequestParameter(part.name, None, [InputFile(content, part.filename)]))
         try:
             return await self._bot.request.post(url=url, request_data=RequestData(given), read_timeout=seconds)
+        except InvalidToken as error:
+            raise (NotFound if str(error) == "Not Found" else InvalidToken)(str(error)) from None  # as our own client
         except TelegramError:
             raise
         except BaseException as error:  # an assertion of the test, which is to fail there and not here
             self._bot.failure = error
             raise BadRequest("the test failed") from error
+
+    async def post(self, *args: Any, **options: Any) -> Any:
+        return await self._bot.request.post(*args, **options)
 
 
 class _Line:
