@@ -195,7 +195,7 @@ class Api:
                 updates = await self._updates.stats() if self._updates else None
         except (QueueUnavailable, TimeoutError) as error:
             return try_later(error)
-        return reply(self._stats_json(stats) | ({"updates": _part_json(updates)} if updates else {}))
+        return reply(self._stats_json(stats) | ({"updates": _updates_json(updates)} if updates else {}))
 
     def _stats_json(self, stats: QueueStats) -> dict[str, object]:
         return {
@@ -206,7 +206,7 @@ class Api:
             "by_state": _by_state(stats),
             "oldest_age": stats.oldest_age,
             "backend": self._queue.backend,
-            "processes": [dataclasses.asdict(process) for process in stats.processes],
+            "processes": _processes_json(stats),
         } | _parts_json(stats)
 
 
@@ -218,6 +218,14 @@ def _by_state(stats: QueueStats) -> Mapping[str, int]:
         "inflight": stats.inflight,
         "dead": stats.dead,
     }
+
+
+def _updates_json(stats: QueueStats) -> dict[str, object]:
+    return {**_part_json(stats), "processes": _processes_json(stats)}
+
+
+def _processes_json(stats: QueueStats) -> list[dict[str, object]]:
+    return [dataclasses.asdict(process) for process in stats.processes]
 
 
 def _part_json(part: QueueStats) -> Mapping[str, object]:

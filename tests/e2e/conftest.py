@@ -127,9 +127,10 @@ class Stack:
 
     async def drained(self, timeout: float = 60) -> None:
         async def empty() -> bool:
-            return bool((await self.queue())["queue_depth"] == 0)
+            queue = await self.queue()
+            return queue["queue_depth"] == queue.get("updates", {}).get("queue_depth", 0) == 0
 
-        await wait_until(empty, "the queue is empty", timeout=timeout)
+        await wait_until(empty, "the queues are empty", timeout=timeout)
 
     def close(self) -> None:
         for process in reversed(self._started):

@@ -145,6 +145,7 @@ async def poll(talk: Talk) -> None:
     await talk.hears("The poll is closed.")
     await talk.say("/quiz")
     await talk.hears("")
+    await talk.stack.drained()  # a vote comes when the handler has noted which poll it is
     options = [
         {"text": text, "voter_count": count, "persistent_id": text} for text, count in (("1", 1), ("2", 1), ("20", 0))
     ]

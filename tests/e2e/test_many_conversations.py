@@ -32,7 +32,7 @@ async def post(stack: Stack, deeds: list[dict[str, Any]]) -> None:
 
 
 async def test_200_chats_hold_a_conversation_of_six_steps_at_once(stack: Stack) -> None:
-    await stack.start_bot(BOT_APP="tests.e2e.bots.steps:setup")
+    await stack.start_bot(BOT_APP="tests.e2e.bots.steps:setup", SEND_TIMEOUT="10s")
     words = ["/start", *(f"w{number}" for number in range(1, STEPS + 1))]
     await post(stack, [{"chat": chat, "text": word} for word in words for chat in range(1, CHATS + 1)])
     await said(stack, CHATS * (STEPS + 1))
@@ -40,13 +40,15 @@ async def test_200_chats_hold_a_conversation_of_six_steps_at_once(stack: Stack) 
     expected = ["step 0", *(f"step {number}: {' '.join(words[1 : number + 1])}" for number in range(1, STEPS + 1))]
     for chat in range(1, CHATS + 1):
         assert [call["text"] for call in calls[chat]] == expected, chat
-    handled = [process["handled"] for process in (await stack.queue())["updates"]["processes"]]
+    handled = [process["sent"] for process in (await stack.queue())["updates"]["processes"]]
     assert len(handled) == 6
     assert all(handled), f"every process handled some: {handled}"
 
 
 async def test_working_becomes_done_a_thousand_times_within_the_limits(stack: Stack) -> None:
-    await stack.start_bot(BOT_APP="tests.e2e.bots.working:setup", RATE_GLOBAL="400/1s", RATE_CHAT="1/1s")
+    await stack.start_bot(
+        BOT_APP="tests.e2e.bots.working:setup", RATE_GLOBAL="400/1s", RATE_CHAT="1/1s", SEND_TIMEOUT="10s"
+    )
     chats, each = 250, 4
     await post(stack, [{"chat": chat, "text": f"job {n}"} for n in range(each) for chat in range(1, chats + 1)])
     await said(stack, 2 * chats * each)

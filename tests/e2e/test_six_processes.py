@@ -77,7 +77,7 @@ async def test_kill_9_of_one_process_loses_nothing(stack: Stack, push: Push, eve
 
 async def in_hand(client: Redis, pid: int) -> set[str]:
     """The texts of what a process holds, as the queue knows it."""
-    (held,) = [key async for key in client.scan_iter("*:held:*") if f":{pid}:" in key]
+    (held,) = [key async for key in client.scan_iter("{telegram_messages}:held:*") if f":{pid}:" in key]
     lanes = [lane for lane in await client.hkeys(held) if not lane.startswith("#")]
     heads = [await client.lindex(f"{{telegram_messages}}:lane:n:{lane}", 0) for lane in lanes]
     return {orjson.loads(head.partition("\n")[2])["text"] for head in heads}
