@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 SECONDS ?= 180
 
-.PHONY: run test check chaos ptb-suite install lock format clean
+.PHONY: run test check chaos ptb-suite ptb-examples install lock format clean
 
 run: install ## the whole on this machine: server, six processes, and a local Telegram where no token is set
 	@exec $(BIN)/telequeue up
@@ -25,6 +25,9 @@ chaos: install ## SECONDS=600 SEED="1 2 3": six processes, broken at random, jud
 
 ptb-suite: install ## python-telegram-bot's own tests, with our bot in the place of the one they test
 	$(BIN)/python -m tests.ptb_suite
+
+ptb-examples: install ## python-telegram-bot's own example bots, unmodified, on six processes, one of which is killed
+	$(BIN)/python -m tests.ptb_suite.examples
 
 webhook: install ## 1,000 updates a second to the webhook for 30 s: lost, handled twice, and how soon they are answered
 	$(BIN)/python -m tests.chaos.webhook

@@ -128,7 +128,9 @@ class Stack:
     async def drained(self, timeout: float = 60) -> None:
         async def empty() -> bool:
             queue = await self.queue()
-            return queue["queue_depth"] == queue.get("updates", {}).get("queue_depth", 0) == 0
+            by_state = queue.get("updates", {}).get("by_state", {})
+            updates = sum(count for state, count in by_state.items() if state not in ("scheduled", "dead"))
+            return bool(queue["queue_depth"] == updates == 0)
 
         await wait_until(empty, "the queues are empty", timeout=timeout)
 

@@ -136,7 +136,7 @@ async def timer(talk: Talk) -> None:
 async def poll(talk: Talk) -> None:
     await talk.say("/poll")
     await talk.hears("")
-    poll = await _newest_poll(talk)
+    poll = await newest_poll(talk)
     for user, option in ((talk.user, 0), (talk.user + 1, 2)):
         person = {"id": user, "is_bot": False, "first_name": f"User {user}"}
         answer = {"poll_id": poll, "user": person, "option_ids": [option], "option_persistent_ids": [f"option{option}"]}
@@ -149,14 +149,14 @@ async def poll(talk: Talk) -> None:
     options = [
         {"text": text, "voter_count": count, "persistent_id": text} for text, count in (("1", 1), ("2", 1), ("20", 0))
     ]
-    content = {"id": await _newest_poll(talk), "question": "?", "options": options, "total_voter_count": 2}
+    content = {"id": await newest_poll(talk), "question": "?", "options": options, "total_voter_count": 2}
     kind = {"is_closed": False, "is_anonymous": True, "type": "quiz", "allows_multiple_answers": False}
     kind |= {"allows_revoting": False, "members_only": False}
     await talk.update("poll", content | kind)
     await talk.hears("The quiz is over.")
 
 
-async def _newest_poll(talk: Talk) -> str:
+async def newest_poll(talk: Talk) -> str:
     entries = await talk.stack.get(f"/playground/timeline?chat={talk.chat}", talk.stack.telegram)
     return [str(entry["message"]["poll"]["id"]) for entry in entries if "poll" in entry["message"]][-1]
 
@@ -197,19 +197,19 @@ async def contexts(talk: Talk) -> None:
 
 async def members(talk: Talk) -> None:
     for chat in (talk.user, -300):
-        await talk.update("my_chat_member", _change(talk, chat, "left", "member"))
+        await talk.update("my_chat_member", change_of_member(talk, chat, "left", "member"))
     await talk.say("/show")
     await talk.hears(rf"Users: \[{talk.user}\]. Groups: \[-300\].")
-    await talk.update("my_chat_member", _change(talk, -300, "member", "kicked"))
+    await talk.update("my_chat_member", change_of_member(talk, -300, "member", "kicked"))
     await talk.say("/show")
     await talk.hears(rf"Users: \[{talk.user}\]. Groups: \[\].")
-    await talk.update("chat_member", _change(talk, talk.chat, "left", "member"))
+    await talk.update("chat_member", change_of_member(talk, talk.chat, "left", "member"))
     await talk.hears(".* was added. Welcome!")
-    await talk.update("chat_member", _change(talk, talk.chat, "member", "left"))
+    await talk.update("chat_member", change_of_member(talk, talk.chat, "member", "left"))
     await talk.hears(".* is gone.")
 
 
-def _change(talk: Talk, chat: int, before: str, after: str) -> dict[str, object]:
+def change_of_member(talk: Talk, chat: int, before: str, after: str) -> dict[str, object]:
     person = {"id": talk.user, "is_bot": False, "first_name": "A"}
     place = {"id": chat, "type": "private" if chat > 0 else "group", "title": "A chat", "first_name": "A"}
     until = {"until_date": 0}
