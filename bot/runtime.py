@@ -4,17 +4,14 @@ import asyncio
 import logging
 import os
 import signal
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from bot.access import Access
 from bot.api import Api
 from bot.application import Builder, Hooks, Parts, make_application
+from bot.backends import make_backends
 from bot.bot_app import find
 from bot.broadcast_api import BroadcastApi
 from bot.broadcasts import Broadcasts
@@ -22,30 +19,26 @@ from bot.chat import ChatBackend
 from bot.desk_api import DeskApi
 from bot.endings import Endings
 from bot.failed import FailedSends, failures_for
-from bot.file_store import DiskFiles, RedisFiles
-from bot.files import Files
 from bot.handling import Handling
-from bot.idempotency import FirstBodies, MemoryFirstBodies, RedisFirstBodies
-from bot.identity import Identity, own_get_me, shared_get_me
+from bot.identity import Identity
 from bot.intake import InlineIntake, Intake, QueuedIntake
 from bot.jobs import SharedJobQueue
 from bot.labels import METHODS, REASONS
-from bot.leadership import Election, FileSeat, RedisSeat, Seat
-from bot.line import MemoryLine, RedisLine
+from bot.leadership import Election
 from bot.lock import Lock
 from bot.outbox import Outbox
 from bot.polling import Poller, serve_webhook
 from bot.queued_bot import QueuedBot
 from bot.queues import left_by_others, make_queues
-from bot.runner import AT_ONCE, Runner, updates_for
+from bot.runner import Runner, updates_for
 from bot.sender import Sender
 from bot.services import Services
 from bot.settings import Settings
 from bot.spreading import Spreading
+from bot.started import Started
 from bot.state import Keeper
 from bot.stateful import NoPersistence
-from bot.store import connect, leader_key
-from bot.subscribers import Subscribers
+from bot.store import connect
 from bot.transport import AiohttpRequest
 from bot.updates import UpdateLog
 from bot.webhook import Webhook
@@ -67,9 +60,6 @@ from queueing.worker import Worker
 _logger = logging.getLogger(__name__)
 
 WEBHOOK_PATH = "/telegram/webhook"
-
-_FILES = Path(".telequeue/files")
-"""Where, below the working directory, processes without Redis keep the files that are to be sent."""
 
 _BESIDES_REDIS = 1.0
 """Seconds beyond REDIS_TIMEOUT after which a client of the HTTP API is told that the queue does not answer."""
@@ -95,9 +85,10 @@ class Runtime:
         self._settings = settings
         self._token = settings.telegram_token.get_secret_value()
         self._bot_id = self._token.partition(":")[0]
-        self._stack = AsyncExitStack()
-        self._redis = connect(settings.redis_dsn, settings.redis_timeout) if settings.use_redis_queue else None
-        self._files = Files(DiskFiles(_FILES) if self._redis is None else RedisFiles(self._redis))
+        self._started = Started()
+        self._backends = make_backends(settings, self._bot_id)
+        self._shared = self._backends.shared
+        self._inbox = self._shared.inbox if self._shared else None
         self._queues = make_queues(settings, self._bot_id)
         self._front = self._queues.front
         self._request = AiohttpRequest(settings.send_timeout)
@@ -106,20 +97,12 @@ class Runtime:
         self._endings = Endings(self._front.status)
         self._front.hear_ends(self._endings.told)
         self.snapshot = Snapshot(self._front)
-        self._subscribers = None if self._redis is None else Subscribers(self._redis, self._bot_id)
         self._workers = self._make_workers()
         self._outbox = Outbox(
             self._front, self._observe_enqueued, self._bot_id, lambda m: self._queues.backend_of(m) == "redis"
         )
-        self._broadcasts = (
-            None
-            if self._redis is None
-            else Broadcasts(self._redis, self._front, self._outbox, self._bot_id, queue_max=settings.queue_max)
-        )
-        self._inbox = None if self._redis is None else self._make_inbox()
-        self._get_me = own_get_me() if self._redis is None else shared_get_me(self._redis, self._bot_id)
-        self._seat = self._make_seat()
-        self._election = Election(self._seat, self._lead)
+        self._broadcasts = self._make_broadcasts()
+        self._election = Election(self._backends.seat, self._lead)
         self._chat = self._make_chat()
         self._services = self._make_services()
         self._known = asyncio.Event()
@@ -127,7 +110,7 @@ class Runtime:
         self.updates = Snapshot(self._inbox) if self._inbox else None
         self.api = self._make_api(self._outbox, access)
         self.broadcast_api = BroadcastApi(
-            self._broadcasts, access, first_bodies=self._make_first_bodies(), timeout=self._patience
+            self._broadcasts, access, first_bodies=self._backends.first_bodies, timeout=self._patience
         )
         self.desk_api = DeskApi(self._front, access, own_bot=self._bot_id, timeout=self._patience, updates=self._inbox)
         self._voice = voice
@@ -147,7 +130,7 @@ class Runtime:
         parts = Parts(
             self._make_bot,
             self._services,
-            shared=self._redis is not None,
+            shared=self._shared is not None,
             persistence=NoPersistence(),
             job_queue=self._jobs,
         )
@@ -159,8 +142,8 @@ class Runtime:
         self._handling = self._make_handling(self._inbox, self._jobs) if self._inbox and self._jobs else None
         self._failed = FailedSends(self._application, self._inbox)
         self._intake = self._make_intake()
-        may_ask = self._seat.held if self._redis is not None else lambda: True
-        self._identity = Identity(self._application.initialize, self._get_me, may_ask)
+        may_ask = self._backends.seat.held if self._shared else lambda: True
+        self._identity = Identity(self._application.initialize, self._backends.get_me, may_ask)
         self._hooks = Hooks(self._application)
         secret = self._settings.webhook_secret
         self.webhook = Webhook(
@@ -177,9 +160,9 @@ class Runtime:
             api_url=self._settings.telegram_api_url,
             outbox=self._outbox,
             request=self._request,
-            get_me_cache=self._get_me,
+            get_me_cache=self._backends.get_me,
             endings=self._endings,
-            files=self._files,
+            files=self._backends.files,
             **said,
         )
 
@@ -190,13 +173,12 @@ class Runtime:
         return ChatBackend(url, model, None if key is None else key.get_secret_value())
 
     def _make_services(self) -> Services:
-        line = MemoryLine() if self._redis is None else RedisLine(self._redis, self._bot_id)
         return Services(
             self._front.stats,
             self._settings.limits,
-            line,
+            self._backends.line,
             self._chat,
-            self._subscribers,
+            self._shared.subscribers if self._shared else None,
             self._broadcasts,
             self._settings.admin_chat_ids,
         )
@@ -210,7 +192,7 @@ class Runtime:
             send_timeout=settings.send_timeout,
             request=self._request,
             own_token=self._token,
-            files=self._files,
+            files=self._backends.files,
         )
         policy = RetryPolicy(
             settings.max_attempts, settings.retry_base, settings.retry_max, uncertain=settings.uncertain_sends
@@ -226,16 +208,11 @@ class Runtime:
             for part in self._queues.parts
         ]
 
-    def _make_inbox(self) -> RedisInbox:
-        settings = self._settings
-        return RedisInbox(
-            settings.redis_dsn,
-            self._bot_id,
-            workers=AT_ONCE,
-            lease_seconds=settings.lease_seconds,
-            updates_max=settings.updates_max,
-            timeout=settings.redis_timeout,
-        )
+    def _make_broadcasts(self) -> Broadcasts | None:
+        if not self._shared:
+            return None
+        most = self._settings.queue_max
+        return Broadcasts(self._shared.redis, self._front, self._outbox, self._bot_id, queue_max=most)
 
     def _make_job_queue(self, inbox: RedisInbox) -> SharedJobQueue:
         store = partial(connect, self._settings.redis_dsn, self._settings.redis_timeout)
@@ -255,17 +232,12 @@ class Runtime:
             return QueuedIntake(self._handling.inbox, self._bot_id)
         return InlineIntake(self._application, UpdateLog())
 
-    def _make_seat(self) -> Seat:
-        if self._redis is not None:
-            return RedisSeat(self._redis, leader_key(self._bot_id))
-        return FileSeat(Path(tempfile.gettempdir()) / f"telequeue-{os.getuid()}-{self._bot_id}.lock")
-
     def _make_api(self, outbox: Outbox, access: Access) -> Api:
         return Api(
             self._front,
             outbox,
             access,
-            first_bodies=self._make_first_bodies(),
+            first_bodies=self._backends.first_bodies,
             endings=self._endings,
             own_bot=self._bot_id,
             own_token=self._token,
@@ -280,10 +252,6 @@ class Runtime:
         """Seconds for which a client of the HTTP API waits for the queue at most."""
         return self._settings.redis_timeout + _BESIDES_REDIS
 
-    def _make_first_bodies(self) -> FirstBodies:
-        keep = self._settings.status_ttl
-        return MemoryFirstBodies(keep) if self._redis is None else RedisFirstBodies(self._redis, keep)
-
     def _observer(self, backend: str) -> Observer:
         """Of what happens in this one of the queues."""
 
@@ -294,8 +262,8 @@ class Runtime:
             self._journal(event)
             self._endings(event)
             self._failed(event)
-            if self._subscribers is not None:
-                self._subscribers(event)
+            if self._shared:
+                self._shared.subscribers(event)
 
         return observe
 
@@ -315,42 +283,41 @@ class Runtime:
         Raises BotAppFailed, with nothing started.
         """
         await self._make_application()
-        if self._redis is not None:
-            self._stack.push_async_callback(self._redis.aclose)
+        if self._shared:
+            self._started.push_async_callback(self._shared.redis.aclose)
         if own := self._queues.own:
-            await own.register(
-                self._bot_id, self._token
-            )  # before it takes up what was left, which has no token with it
+            # Before it takes up what was left, which has no token with it.
+            await own.register(self._bot_id, self._token)
         for part in self._queues.parts:
-            await self._begin(part.queue.start, part.queue.close)
+            await self._started.begin(part.queue.start, part.queue.close)
         if self._handling:
-            await self._begin(self._handling.start, self._handling.close)
-            self._stack.push_async_callback(self._keeper.close)
-        self._stack.push_async_callback(self._request.shutdown)
+            await self._started.begin(self._handling.start, self._handling.close)
+            self._started.push_async_callback(self._keeper.close)
+        self._started.push_async_callback(self._request.shutdown)
         if self._chat is not None:
-            self._stack.push_async_callback(self._chat.close)
-        self._stack.push_async_callback(self._hooks.post_shutdown)
-        self._stack.push_async_callback(self._application.shutdown)
-        self._stack.push_async_callback(self._failed.stop)
-        if self._redis and self._broadcasts and self._subscribers:
-            spreading = Spreading(self._redis, self._broadcasts, self._subscribers, self._outbox)
-            await self._begin(spreading.start, spreading.stop)
+            self._started.push_async_callback(self._chat.close)
+        self._started.push_async_callback(self._hooks.post_shutdown)
+        self._started.push_async_callback(self._application.shutdown)
+        self._started.push_async_callback(self._failed.stop)
+        if self._shared and self._broadcasts:
+            spreading = Spreading(self._shared.redis, self._broadcasts, self._shared.subscribers, self._outbox)
+            await self._started.begin(spreading.start, spreading.stop)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
             maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
-            await self._begin(maintenance.start, maintenance.stop)
-            await self._begin(worker.start, worker.stop)
+            await self._started.begin(maintenance.start, maintenance.stop)
+            await self._started.begin(worker.start, worker.stop)
         if own and len(self._queues.parts) == 1:  # else those who come after may have another part of the budget
-            self._stack.push_async_callback(self._empty, own)
+            self._started.push_async_callback(self._empty, own)
         handover = Handover(self._front, lambda: left_by_others(self._settings, self._bot_id))
-        await self._begin(handover.start, handover.stop)
-        self._repeat(_SHOW_WORKERS_EVERY, self._show_workers)
-        self._repeat(_WATCH_EVERY, self.health.watch)
-        self._repeat(_WATCH_EVERY, self._server.look)
-        self._stack.push_async_callback(self._stop_application)
+        await self._started.begin(handover.start, handover.stop)
+        self._started.repeat(_SHOW_WORKERS_EVERY, self._show_workers)
+        self._started.repeat(_WATCH_EVERY, self.health.watch)
+        self._started.repeat(_WATCH_EVERY, self._server.look)
+        self._started.push_async_callback(self._stop_application)
         if self._handling:
-            self._stack.push_async_callback(self._handling.stop)
-        self._in_background(self._come_up(), "come-up")
-        await self._begin(self._election.start, self._election.stop)
+            self._started.push_async_callback(self._handling.stop)
+        self._started.in_background(self._come_up(), "come-up")
+        await self._started.begin(self._election.start, self._election.stop)
 
     async def step_down(self) -> None:
         """Leaves it to other processes to speak to Telegram about updates. What comes over HTTP is still served.
@@ -364,23 +331,7 @@ class Runtime:
     async def stop(self) -> None:
         """Stops everything, so that nothing is lost: first what brings updates, then the handlers that run, then, once
         nothing new can come, the workers with the sends in their hands, and last what all of those need."""
-        await self._stack.aclose()
-
-    async def _begin(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
-        await start()
-        self._stack.push_async_callback(stop)
-
-    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._stack.push_async_callback(_end, task)
-
-    def _repeat(self, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
-        async def repeatedly() -> None:
-            while True:
-                await action()
-                await asyncio.sleep(seconds)
-
-        self._in_background(repeatedly(), action.__name__)
+        await self._started.aclose()
 
     async def _show_workers(self) -> None:
         self.metrics.show_workers(
@@ -425,7 +376,12 @@ class Runtime:
             await serve_webhook(bot, url, settings.webhook_secret.get_secret_value(), settings.allowed_updates)
         else:
             poller = Poller(
-                bot, self._request, self._intake, self._seat.held, settings.allowed_updates, self.metrics.count_update
+                bot,
+                self._request,
+                self._intake,
+                self._backends.seat.held,
+                settings.allowed_updates,
+                self.metrics.count_update,
             )
             await poller.run()
 
@@ -441,9 +397,3 @@ class Runtime:
             if not (await own.stats()).depth:
                 return
             await asyncio.sleep(0.05)
-
-
-async def _end(task: "asyncio.Task[None]") -> None:
-    await end(task)
-    if not task.cancelled() and (error := task.exception()):
-        _logger.error("a background task had failed", exc_info=error)

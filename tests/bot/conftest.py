@@ -9,4 +9,4 @@ import pytest
 def own_unsent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue within the process of a test leaves what it did not send to that test alone."""
     monkeypatch.setattr("bot.queues._UNSENT", tmp_path / "unsent")
-    monkeypatch.setattr("bot.runtime._FILES", tmp_path / "files")
+    monkeypatch.setattr("bot.backends._FILES", tmp_path / "files")
