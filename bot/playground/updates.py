@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from bot.playground.webhooks import Delivery, Webhook
 # what Telegram leaves out unless it is asked for
 NOT_BY_DEFAULT = {"chat_member", "message_reaction", "message_reaction_count"}
 POLLED_RECENTLY = 5.0  # seconds after a getUpdates in which a bot counts as listening
-FIRST_UPDATE = 100_000_001
+FIRST_UPDATES = range(100_000_000, 900_000_000)
 
 
 class Update(msgspec.Struct, gc=False):
@@ -30,7 +31,8 @@ class Mailbox:
 
     def __init__(self, retry_speed: float) -> None:
         self._waiting: dict[int, Update] = {}
-        self._next = FIRST_UPDATE
+        # As Telegram does after a quiet week. The bot may remember those of the stand-in before this one as done.
+        self._next = random.choice(FIRST_UPDATES)
         self._poll: asyncio.Future[list[dict[str, Any]]] | None = None
         self._retry_speed = retry_speed
         self.allowed: list[str] = []

@@ -185,6 +185,17 @@ def test_ctrl_c_lets_a_send_end_and_the_next_start_finds_the_rest(start: Start) 
     again.stop()
 
 
+def test_the_bot_answers_after_a_second_start_too(start: Start) -> None:
+    def answers() -> None:
+        up = start().started()
+        http(f"{up.page}playground/updates", {"chat": ADA, "text": "/ping"})
+        poll(lambda: up.texts(ADA), "the bot's answer")
+        up.stop()
+
+    answers()
+    answers()
+
+
 def test_killed_with_children_left_behind(start: Start) -> None:
     up = start().started()
     http(f"{up.page}playground/faults", [{"kind": "error", "method": "sendMessage"}], "PUT")
