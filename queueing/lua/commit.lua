@@ -1,5 +1,6 @@
-#!lua
--- commit: what came of an update, and that it is done; all of it, or nothing.
+#!lua flags=allow-oom
+-- commit: what came of an update, and that it is done; all of it, or nothing. A full server takes it: else nothing that
+-- waits there would ever end, and each handler would be run again and again.
 --
 -- KEYS  1 front door of the updates
 -- ARGV  1 front door of the messages   2 incarnation   3 lane   4 id of the update   5 writes   6 arguments of jobs
