@@ -124,6 +124,10 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   -- Why a head is not to be sent any more, and of those that die of it the error; nil if it is. wrong: see granted.
   local function ended(message, takeovers, wrong)
     local why = over(message)
+    if why == 'done' then
+      local reason, error = open.failure_of(message.id)
+      return reason or why, error
+    end
     if why then return why end
     if takeovers >= poison.MOST then return 'poison', POISONED end
     if wrong then return 'parent_dead', wrong end
