@@ -39,6 +39,7 @@ _logger = logging.getLogger(__name__)
 
 def next_run(trigger: Any, fired: datetime, now: datetime, *, coalesce: bool) -> datetime | None:
     """The occurrence after that of `fired`; of several that were missed the first or, to coalesce, none of them."""
+    now = max(now, fired)  # the server says what is due: by a clock that is behind, cron would name the same once more
     following: datetime | None = trigger.get_next_fire_time(fired, now)
     if not coalesce:
         return following

@@ -133,15 +133,16 @@ class Runner:
             if error and run.quiet:
                 _logger.debug("%s failed and will be run again", message.id, exc_info=error)
                 return RetryLater(summary(error), HANDLER_FAILED)
-            if not await self._commit(message, run, loaded):
+            traceback = with_traceback(error) if error else None
+            if not await self._commit(message, run, loaded, traceback):
                 return Unsent()
         finally:
             loaded.discard()
-        if error is None:
+        if traceback is None:
             return Sent()
         for raised in run.errors:
             _logger.error("a handler failed on %s", message.id, exc_info=raised)
-        return Rejected(with_traceback(error), HANDLER_FAILED)
+        return Rejected(traceback, HANDLER_FAILED)
 
     async def _handle(self, work: Work, run: Run) -> None:
         flushing = asyncio.create_task(self._flush_now_and_then(run), name="flush")
@@ -160,13 +161,16 @@ class Runner:
             except (QueueFull, QueueUnavailable) as error:
                 _logger.debug("what %s sent has to wait: %s", run.origin, error)
 
-    async def _commit(self, message: Message, run: Run, loaded: Loaded) -> bool:
-        """Whether it is stored; not so if the lease was lost."""
+    async def _commit(self, message: Message, run: Run, loaded: Loaded, traceback: str | None) -> bool:
+        """Whether it is stored; not so if the lease was lost. traceback: of what failed for the last time."""
+        failed = (HANDLER_FAILED, traceback) if traceback else None
         sends = await self._outbox.keep_shared(run.take_sends())
         writes = loaded.writes()
         async with AsyncExitStack() as turn:
             for attempt in range(_CONFLICTS_MOST):
-                conflicts = await self._inbox.commit(message, Commit(sends, run.updates, [*writes, *run.writes]))
+                conflicts = await self._inbox.commit(
+                    message, Commit(sends, run.updates, [*writes, *run.writes], failed)
+                )
                 if conflicts is None:
                     return False
                 if not conflicts:

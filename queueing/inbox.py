@@ -42,11 +42,15 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What came of one update. sends: for the queue of messages. updates: for this queue, jobs with `send_at`."""
+    """What came of one update. sends: for the queue of messages. updates: for this queue, jobs with `send_at`.
+
+    failed: it is to be a dead letter, of this reason and error, also if its process dies before it buries it.
+    """
 
     sends: Sequence[Message] = ()
     updates: Sequence[Message] = ()
     writes: Sequence[Write] = ()
+    failed: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

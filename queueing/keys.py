@@ -39,7 +39,8 @@ written Q below:
 | {Q}:tries            | hash   | "P BOT:CHAT" → what was tried with the head so far                     | no        |
 | {Q}:open             | hash   | id → what is known of a message that others may wait for, until it     | no        |
 |                      |        | ends: see lua/open.lua                                                 |           |
-| {Q}:ended:ID         | string | "=" and the result of a provisional message, or "!" and its state      | yes: 30 d |
+| {Q}:ended:ID         | string | "=" and the result of a provisional message, or "!" and its state; or  | yes: 30 d |
+|                      |        | "!", reason and error of a committed one that is to be a dead letter   |           |
 | {Q}:tails            | hash   | lane → the open message that came last to hold it, see lua/parents.lua | no        |
 | {Q}:group:NAME       | hash   | sent, cancelled, expired, dead:REASON: how many of a group ended so;   | yes: 30 d |
 |                      |        | #cancelled: none of it is to be sent any more                          |           |

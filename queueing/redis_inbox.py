@@ -8,7 +8,7 @@ from typing import Any
 from queueing.inbox import ANYTHING, Commit, Conflict, Standing, Write
 from queueing.message import Message, encode
 from queueing.redis_desk import text_of
-from queueing.redis_queue import RedisQueue, door_args
+from queueing.redis_queue import RedisQueue, door_args, lines_of
 from queueing.scripts import Script, mapped_errors
 
 _REMEMBERED = 25 * 3600
@@ -58,7 +58,7 @@ class RedisInbox(RedisQueue):
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
         """See the contract. What is not an update, such as a job, comes this way."""
-        args: list[str | bytes | int] = [secrets.token_hex(12), self._updates_max]
+        args: list[str | bytes | int] = [secrets.token_hex(12), self._updates_max, 0]
         await self._enqueue.run(self._patient, self._keys.front, args + _open_door_args(messages))
 
     async def commit(self, update: Message, commit: Commit) -> Sequence[Conflict] | None:
@@ -66,6 +66,7 @@ class RedisInbox(RedisQueue):
         jobs = _open_door_args(commit.updates)
         lane = f"{update.bot}:{update.chat}"
         args: list[str | bytes | int] = [self._messages, self.incarnation, lane, update.id]
+        args += ["" if commit.failed is None else f"{commit.failed[0]}\n{lines_of(commit.failed[1])}"]
         args += [len(commit.writes), len(jobs), *self._write_args(commit.writes), *jobs]
         args += [argument for message in commit.sends for argument in door_args(message)]
         standing, *found = await self._commit.run(self._patient, self._keys.front, args)

@@ -126,7 +126,7 @@ class RedisQueue(RedisDesk):
         )
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
-        args: list[str | bytes | int] = [secrets.token_hex(12), self._queue_max]
+        args: list[str | bytes | int] = [secrets.token_hex(12), self._queue_max, 1]
         for message in messages:
             args += door_args(message)
         await self._enqueue.run(self._patient, self._keys.front, args)
@@ -356,7 +356,7 @@ def door_args(message: Message) -> list[str | bytes | int]:
     return [encode(message), message.id, marks, message.bot, message.chat, door, send_at, message.dedup_key or ""]
 
 
-def _lines(text: str) -> str:
+def lines_of(text: str) -> str:
     """An error may have more lines, for whoever looks at the dead letter; the first says it all."""
     first, *more = text.split("\n")
     return "\n".join([_one_line(first), *(line.rstrip().encode(errors="replace").decode() for line in more)])
@@ -383,7 +383,7 @@ def _settlement_args(settlement: Settlement) -> list[str]:
         case Release(delay, reason, error, counts, _, scope):
             rest = ["release", str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
         case Bury(reason, error, _, scope):
-            rest = ["bury", reason, _lines(error), scope]
+            rest = ["bury", reason, lines_of(error), scope]
         case Hold(error, scope):
             rest = ["hold", _one_line(error), scope]
         case Move(chat, error):

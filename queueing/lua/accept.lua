@@ -14,7 +14,7 @@ if redis.call('GETBIT', NUMBERS, bit) == 1 then
   if redis.call('EXISTS', operation_key(operation)) == 1 then return 0 end
   return open.is_open(id) and 1 or 2
 end
-local waiting = waiting_messages() - redis.call('ZCARD', SCHEDULED) -- jobs for later are no backlog
+local waiting = waiting_messages(false) -- jobs for later are no backlog
 if waiting >= tonumber(most) then return redis.error_reply('FULL ' .. waiting .. ' updates wait') end
 redis.call('SETBIT', NUMBERS, bit, 1)
 redis.call('EXPIRE', NUMBERS, kept)

@@ -17,7 +17,7 @@ if status and status ~= 'draft' then return status end
 if not status and element == '' then return '' end
 local starts = step == 'last' or step == 'all'
 if step ~= 'draft' then
-  local many = waiting_messages()
+  local many = waiting_messages(true)
   if many >= tonumber(ARGV[6]) then return redis.error_reply('FULL ' .. many .. ' messages wait') end
 end
 

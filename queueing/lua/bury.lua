@@ -33,6 +33,7 @@ do -- a script has room for 200 local names
   function bury_head(lane, priority, status_ttl, reason, error, state)
     local _, _, _, lines = tries(priority, lane)
     local message = remove_head(priority, lane, state or 'dead', reason)
+    if message.commits and not message.provisional then redis.call('DEL', ended_key(message.id)) end -- see open.commit
     local bot, chat = string.match(lane, '^([^:]*):(.*)$')
     lines = lines .. wall .. '\t' .. reason .. '\t' .. string.match(error, '^[^\n]*') .. '\n'
     store_dead(message.id, {

@@ -1,16 +1,19 @@
-#!lua
--- commit: what came of an update, and that it is done; all of it, or nothing.
+#!lua flags=allow-oom
+-- commit: what came of an update, and that it is done; all of it, or nothing. A full server takes it: else nothing that
+-- waits there would ever end, and each handler would be run again and again.
 --
 -- KEYS  1 front door of the updates
--- ARGV  1 front door of the messages   2 incarnation   3 lane   4 id of the update   5 writes   6 arguments of jobs
+-- ARGV  1 front door of the messages   2 incarnation   3 lane   4 id of the update   5 of one that is to be a dead letter,
+--       the reason, a line's end and the error   6 writes   7 arguments of jobs
 --       then those of the writes, five for each, see writes.lua
 --       then those of jobs and of messages, eight for each, see door.lua
 -- Returns { 0 } when it is stored, now or before, { 1, and what writes.conflicts found }, or { 2 } when the update is not
 -- this process's any more.
 -- include: writes
 
-local MESSAGES, process, lane, id, many, jobs = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local first_write = 7
+local MESSAGES, process, lane, id, failed = unpack(ARGV, 1, 5)
+local many, jobs = tonumber(ARGV[6]), tonumber(ARGV[7])
+local first_write = 8
 local first_job = first_write + 5 * many
 local first_message = first_job + jobs
 
@@ -26,7 +29,7 @@ do -- in the queue of updates
   if #found > 0 then return { 1, unpack(found) } end
   admit(first_job, first_message - 1)
   write_counts()
-  open.commit(id)
+  open.commit(id, failed)
 end
 
 do -- in the queue of messages

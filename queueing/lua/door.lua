@@ -47,9 +47,9 @@ do -- a script has room for 200 local names
     return taken
   end
 
-  -- All that count for what a queue takes at most.
-  function waiting_messages()
-    local waiting = redis.call('LLEN', FRONT) + redis.call('ZCARD', SCHEDULED)
+  -- All that count for what a queue takes at most. later: whether those that are for later do.
+  function waiting_messages(later)
+    local waiting = redis.call('LLEN', FRONT) + (later and redis.call('ZCARD', SCHEDULED) or 0)
     for _, many in ipairs(redis.call('HMGET', TOTALS, 'doors', 'laned:i', 'laned:n', 'laned:b')) do
       waiting = waiting + tonumber(many or 0)
     end

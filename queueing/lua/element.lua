@@ -120,11 +120,8 @@ do -- a script has room for 200 local names
     if fields.uncertain == 'hold' then flags = flags .. 'h' end
     if fields.uncertain == 'resend' then flags = flags .. 'r' end
     if type(fields.kwargs) == 'table' and fields.kwargs.allow_paid_broadcast == true then flags = flags .. 'p' end
-    if fields.provisional == true then
-      flags = flags .. 'v'
-    elseif fields.open == true or given(fields.also) then
-      flags = flags .. 'o'
-    end
+    if fields.provisional == true then flags = flags .. 'v' end
+    if fields.open == true or given(fields.also) then flags = flags .. 'o' end
     if fields.awaited == true then flags = flags .. 'w' end
     return flags == '' and '-' or flags
   end

@@ -117,16 +117,19 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     in_bots[account] = nil
   end
 
-  local POISON = 3  -- times that the process that held it was presumed dead
-  local SUSPECT = 2 -- times after which a message runs alone in its process: then it is known whose fault the next is
+  local SUSPECT = 2 -- take-overs after which a message runs alone in its process: then it is known whose fault the next is
 
-  local POISONED = string.format('%d processes that held it were not heard any more', POISON)
+  local POISONED = 'the processes that held it were not heard any more, three times or more'
 
   -- Why a head is not to be sent any more, and of those that die of it the error; nil if it is. wrong: see granted.
   local function ended(message, takeovers, wrong)
     local why = over(message)
+    if why == 'done' then
+      local reason, error = open.failure_of(message.id)
+      return reason or why, error
+    end
     if why then return why end
-    if takeovers >= POISON then return 'poison', POISONED end
+    if takeovers >= poison.MOST then return 'poison', POISONED end
     if wrong then return 'parent_dead', wrong end
   end
 
@@ -201,6 +204,17 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   end
 
   -- A suspect is set aside for this process, which takes nothing else until its hands are empty, and then that alone.
+  -- What has been held for a while is no company, since it has not killed the process, and neither is the suspect then:
+  -- handlers may take for ever, and so many of them would stop all processes.
+  local function is_fresh(lease) return now - lease.granted < poison.SOON_MS end
+
+  local function has_company(leases)
+    for _, lease in pairs(leases) do
+      if is_fresh(lease) then return true end
+    end
+    return false
+  end
+
   local function set_aside(lane, held_key_) redis.call('HSET', held_key_, '#alone', lane) end
 
   -- Of the first message that is to leave, whenever it may.
@@ -214,7 +228,12 @@ do -- a script has room for 200 local names; all the rest here is for these alon
 
   -- → the grant of what was set aside, if it may leave now, and whether the process may take anything else
   function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
-    if next(leases) then return nil, false end
+    local running = leases[lane]
+    if running and not is_fresh(running) then
+      redis.call('HDEL', held_key_, '#alone')
+      return nil, true
+    end
+    if running or has_company(leases) then return nil, false end
     local account = account_of_lane(lane)
     local free_at = may_leave_at(account)
     if free_at > now and free_at <= now + ALONE_MS then
@@ -251,7 +270,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
         looks = looks + cleared
         is_alone = found and found[4] >= SUSPECT
         if is_alone then set_aside(lane, held_key_) end
-        if found and (not is_alone or (#grants == 0 and not next(leases))) then
+        if found and (not is_alone or (#grants == 0 and not has_company(leases))) then
           grants[#grants + 1] = lease(found, message, priority, account, next_token(want - #grants), call)
         end
       end

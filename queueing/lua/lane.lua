@@ -2,8 +2,8 @@
 -- in exactly one of: the `ready` sets of its head's account, DUE, a process's `held` hash, or MERGING; an empty one is in
 -- none of them.
 -- An entry: "id flags accepted", " expires" if it does, the words below, a line's end, and the element. Times: ms.
--- flags: - or any of t (tracked), h (held in doubt), r (sent again in doubt), p (paid), o (open), v (open, and
--- provisional), w (awaited), a (it may have to wait for others: after or behind them).
+-- flags: - or any of t (tracked), h (held in doubt), r (sent again in doubt), p (paid), o (open, and may be
+-- committed), v (open, and provisional), w (awaited), a (it may have to wait for others: after or behind them).
 -- words: after=ID,ID (?ID: one that was not known)  behind=ID  hold=LANE,LANE  group=NAME, see parents.lua.
 
 -- A lane that was empty counts as served this long ago: it goes before the busy ones, but not before those that have
@@ -17,7 +17,8 @@ local function parse(entry)
     local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
     message.tracked, message.held, message.resent, message.paid = has('t'), has('h'), has('r'), has('p')
     message.provisional, message.awaited, message.may_wait = has('v'), has('w'), has('a')
-    message.open = message.provisional or has('o')
+    message.commits = has('o')
+    message.open = message.provisional or message.commits
   end
   if words ~= '' then
     for name, value in string.gmatch(words, '(%l+)=(%S+)') do message[name] = value end
@@ -29,7 +30,7 @@ end
 -- Why a message is not to be sent any more: done (all but acknowledged), cancelled, recalled (with its group), expired;
 -- nil if it is.
 local function over(message)
-  if message.open and not message.provisional and open.is_committed(message.id) then return 'done' end
+  if message.commits and open.is_committed(message.id) then return 'done' end
   if message.tracked and redis.call('HGET', status_key(message.id), 'status') == 'cancelled' then return 'cancelled' end
   if message.group and redis.call('HEXISTS', group_key(message.group), '#cancelled') == 1 then return 'recalled' end
   return message.expires and message.expires <= wall and 'expired' or nil

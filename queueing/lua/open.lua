@@ -38,12 +38,17 @@ do
   -- → the priority and the lane that it came into, as that was called then; nil: none yet
   function open.place_of(id) return string.match(redis.call('HGET', OPEN, id) or '', '(%l)=(%S+)') end
 
-  -- Its work is done and must not be done again: whoever finds it at the head of its lane takes it out, as sent.
-  function open.commit(id)
+  -- Its work is done and must not be done again: whoever finds it at the head of its lane takes it out, as sent or, if
+  -- it failed (the reason, a line's end, the error), as dead. That is kept where what came of it would be.
+  function open.commit(id, failed)
     local words = redis.call('HGET', OPEN, id) or ''
     if string.find(words, '^committed') then return end
+    if failed ~= '' then open.keep(id, '!' .. failed) end
     redis.call('HSET', OPEN, id, 'committed' .. (words ~= '' and ' ' or '') .. words)
   end
+
+  -- → the reason and the error of a committed one that failed
+  function open.failure_of(id) return string.match(redis.call('GET', ended_key(id)) or '', '^!([^\n]*)\n(.*)$') end
 
   function open.is_committed(id) return string.find(redis.call('HGET', OPEN, id) or '', '^committed') ~= nil end
 end

@@ -1,3 +1,7 @@
+-- What kills the processes that hold it. MOST: take-overs after which a message is dead; one of a process in which it ran
+-- alone counts for all of them. SOON_MS: what has been held for longer is not suspected of killing the process.
+local poison = { MOST = 10, SOON_MS = 10000 }
+
 -- Who is alive. PROCESSES: incarnation → the time (ms) at which it is presumed dead, unless it is heard before.
 
 -- If nobody was heard for two heartbeats, it was the server that was away (or all were stopped), and silence says nothing

@@ -15,7 +15,7 @@ forgive_silence(tonumber(ARGV[1]), tonumber(ARGV[2]))
 local ERROR = 'the process that held it was not heard any more; it may have been sent'
 
 -- → whether it is held; nil: it was committed, so nothing is uncertain, and `claim` takes it out
-local function take_over(lane, lease)
+local function take_over(lane, lease, was_alone)
   local priority = lease.priority
   local message = head(priority, lane)
   if over(message) == 'done' then
@@ -26,7 +26,8 @@ local function take_over(lane, lease)
   if is_held then
     hold_head(lane, priority, ERROR)
   else
-    local attempts = note_try(priority, lane, { taken_over = 1, reason = 'taken_over', error = ERROR })
+    local times = was_alone and poison.MOST or 1
+    local attempts = note_try(priority, lane, { taken_over = times, reason = 'taken_over', error = ERROR })
     if message.tracked then
       set_status(message.id, OPEN_STATUS_MS, 'status', 'retrying', 'attempts', attempts, 'error', ERROR)
     end
@@ -42,7 +43,7 @@ for _, process in ipairs(redis.call('ZRANGEBYSCORE', PROCESSES, '-inf', now, 'LI
   local leases, about = leases_of(redis.call('HGETALL', held_key(process)))
   give_back_alone(leases, about)
   for lane, lease in pairs(leases) do
-    local is_held = take_over(lane, lease)
+    local is_held = take_over(lane, lease, lane == about['#alone'])
     if is_held ~= nil then recovered = recovered + 1 end
     if is_held then held = held + 1 end
   end

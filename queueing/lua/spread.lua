@@ -61,7 +61,7 @@ local function still_wanted(chats)
 end
 
 local function put_at_the_door()
-  local room = math.min(most, ARGV[3] - redis.call('LLEN', bulk_key(bot)), ARGV[4] - waiting_messages())
+  local room = math.min(most, ARGV[3] - redis.call('LLEN', bulk_key(bot)), ARGV[4] - waiting_messages(true))
   if room <= 0 then return -1 end
   local chats, elements = take(room), {}
   local number = tonumber(spread or 0)

@@ -9,11 +9,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from apscheduler.triggers.cron import CronTrigger
 from redis.asyncio import Redis
 from telegram import Update
 from telegram.ext import CallbackQueryHandler, ConversationHandler, MessageHandler, filters
 
 from bot.job_callbacks import Timeout, place_of
+from bot.job_schedule import next_run
 from bot.playground import Config, Playground, start_playground
 from bot.run import CURRENT, Run
 from bot.store import below_tag
@@ -152,6 +154,16 @@ async def test_times_are_as_in_one_process(start: Start) -> None:
     assert next_of["custom"] is not None
     assert next_of["custom"].minute == 7
     assert {job.name for job in other.jobs.jobs("^(dai|mon)")} == {"daily", "monthly"}
+
+
+@pytest.mark.parametrize("behind", [timedelta(milliseconds=40), timedelta(minutes=5)])
+@pytest.mark.parametrize("coalesce", [True, False])
+def test_a_daily_job_runs_once_a_day_though_the_clock_of_its_process_is_behind(
+    behind: timedelta, coalesce: bool
+) -> None:
+    fired = datetime(2026, 1, 2, 9, tzinfo=UTC)
+    trigger = CronTrigger(hour=9, timezone=UTC)
+    assert next_run(trigger, fired, fired - behind, coalesce=coalesce) == fired + timedelta(days=1)
 
 
 async def test_a_job_survives_a_restart_and_runs_late(start: Start) -> None:

@@ -7,7 +7,9 @@ from redis.asyncio import Redis
 
 from queueing.contract import Lease, Settlement, TakenOver
 from queueing.errors import QueueFull
+from queueing.inbox import Commit, Standing, Write
 from queueing.message import Message, MessageState
+from queueing.redis_inbox import RedisInbox
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury, Decision, Release
 from tests.conftest import Server
@@ -113,3 +115,17 @@ async def test_rule_6_a_full_server_takes_over_and_lets_go(
     await leaving.close()
     assert sorted(lease.takeovers for lease in (await queue.claim(2)).leases) == [0, 1]
     await dead.close()
+
+
+async def test_rule_6_a_full_server_commits_updates_and_so_drains_them(client: Redis, own_server: Server) -> None:
+    inbox = RedisInbox(own_server.url, "123")
+    await inbox.start()
+    assert await inbox.accept(message(1), 1) is Standing.NEW
+    (lease,) = (await inbox.claim(1)).leases
+    await fill(client, but=1)
+    with pytest.raises(QueueFull, match="maxmemory"):
+        await inbox.accept(message(2), 2)
+    assert await inbox.commit(lease.message, Commit([message(3)], writes=[Write("state:1", "a", b"1", ttl=60)])) == []
+    assert not (await inbox.claim(0, [Settlement(lease, Ack())])).stale
+    assert (await inbox.stats()).depth == 0
+    await inbox.close()

@@ -3,6 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
+from queueing.contract import Lease
 from queueing.message import MessageState, Priority
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack
@@ -69,6 +70,46 @@ async def test_rule_4_it_waits_for_empty_hands_and_nothing_else_is_taken_meanwhi
     assert [lease.message.id for lease in claim.leases] == ["a"]
     claim = await settle(queue, claim.leases, Ack(), want=10)
     assert [lease.message.id for lease in claim.leases] == ["later"]
+
+
+async def hold_for_long(redis: Redis, queue: RedisQueue, lease: Lease) -> None:
+    held = f"{P}held:{queue.incarnation}"
+    token, call, priority, granted = (await redis.hget(held, lease.lane)).split()
+    await redis.hset(held, lease.lane, f"{token} {call} {priority} {int(granted) - 10_001}")
+
+
+async def test_rule_4_what_takes_for_ever_stops_no_process(redis: Redis, start: Start) -> None:
+    queue = await start()
+    await queue.enqueue([message("busy", 1)])
+    busy = (await queue.claim(1)).leases
+    await taken_over_twice(redis, start)
+    await hold_for_long(redis, queue, busy[0])
+    (alone,) = (await queue.claim(9, held=busy)).leases
+    assert (alone.message.id, alone.takeovers) == ("a", 2), "what it has had for long is no company"
+    await queue.enqueue([message("later", 9)])
+    assert not (await queue.claim(9, held=[*busy, alone])).leases
+    await hold_for_long(redis, queue, alone)
+    (later,) = (await queue.claim(9, held=[*busy, alone])).leases
+    assert later.message.id == "later", "it has not killed the process for long"
+    other = await start()
+    await die(redis, queue, other)
+    claim, seen = await other.claim(9), []
+    while claim.leases:
+        seen += [lease.message.id for lease in claim.leases]
+        claim = await settle(other, claim.leases, Ack(), want=9)
+    assert sorted(seen) == ["a", "busy", "later"], "it was not alone: another may have killed the process"
+
+
+async def test_what_kills_process_after_process_slowly_ends_too(redis: Redis, start: Start) -> None:
+    alive = await start()
+    await alive.enqueue([message("a")])
+    for _ in range(10):
+        dead = await start()
+        (lease,) = (await dead.claim(1)).leases
+        await hold_for_long(redis, dead, lease)
+        await dead.claim(9, held=[lease])
+        await die(redis, dead, alive)
+    assert [reason for reason, _ in (await alive.claim(1)).buried] == ["poison"]
 
 
 @pytest.mark.parametrize("end", ["leave", "reap"])

@@ -1,5 +1,6 @@
 """The queue of updates: each is taken once, and what came of it is stored as a whole."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
@@ -167,6 +168,45 @@ async def test_rule_21_what_is_committed_is_not_run_again_though_its_process_die
     await inbox.accept(update(2), 2)
     assert (await seize(redis, inbox, other)).message.id == "u2"
     assert await other.accept(update(), 1) is Standing.DONE
+
+
+async def test_rule_21_what_is_committed_as_failed_is_a_dead_letter_though_its_process_died(
+    inbox: RedisInbox, start: Start, redis: Redis
+) -> None:
+    lease = await take(inbox)
+    await inbox.commit(lease.message, Commit(failed=("handler_failed", "ValueError: a\tb\n  File x")))
+    other = await start()
+    await inbox.accept(update(2), 2)
+    assert (await seize(redis, inbox, other)).message.id == "u2"
+    (letter,) = await other.dead_letters()
+    assert (letter.id, letter.reason, letter.error) == ("u1", "handler_failed", "ValueError: a b\n  File x")
+    assert not await redis.keys(f"{Q}:updates:{BOT}:ended:*")
+
+
+async def test_rule_21_the_failure_of_a_send_is_not_handled_again_either(
+    inbox: RedisInbox, start: Start, redis: Redis
+) -> None:
+    failure = Message(bot=BOT, chat="42", id="failed-p1", body={"failed": {}}, provisional=True)
+    await inbox.enqueue([failure])
+    (lease,) = (await inbox.claim(1)).leases
+    await inbox.commit(lease.message, Commit())
+    other = await start()
+    await inbox.accept(update(2), 2)
+    assert (await seize(redis, inbox, other)).message.id == "u2"
+    assert await other.dead_letters() == []
+    await inbox.enqueue([failure])
+    assert (await other.stats()).depth == 1, "it is taken once"
+
+
+async def test_jobs_for_later_keep_no_failure_out(start: Start) -> None:
+    inbox = await start(updates_max=2)
+    later = [Message(bot=BOT, chat="42", id=f"j{n}", body={"job": {}}, send_at=time.time() + 3600) for n in range(3)]
+    for one in later:
+        lease = await take(inbox, int(one.id[1:]) + 1)
+        await inbox.commit(lease.message, Commit(updates=[one]))
+        await settle(inbox, [lease], Ack())
+    await inbox.enqueue([Message(bot=BOT, chat="42", id="failed-p1", body={"failed": {}}, provisional=True)])
+    assert (await inbox.claim(1)).leases
 
 
 async def test_rule_21_a_commit_is_refused_after_a_take_over(
