@@ -180,6 +180,7 @@ class Runtime:
             get_me_cache=self._get_me,
             endings=self._endings,
             files=self._files,
+            wait=self._settings.wait_for_sends,
             **said,
         )
 

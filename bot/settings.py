@@ -275,6 +275,7 @@ class Settings(BaseSettings):
     webhook_secret: Annotated[SecretStr | None, _parse(_webhook_secret)] = None
     allowed_updates: Annotated[tuple[str, ...] | None, NoDecode, _parse(_update_types)] = None
     bot_app: Annotated[str, _parse(_bot_app)] = OWN_BOT
+    wait_for_sends: Annotated[bool, _parse(_boolean)] = False
     chat_api_url: Annotated[str | None, _parse(_web_url)] = None
     chat_api_key: Annotated[SecretStr | None, _parse(_visible)] = None
     chat_model: Annotated[str | None, _parse(_visible)] = None
