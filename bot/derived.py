@@ -35,6 +35,8 @@ def _message(
     if bot is not None and message["chat"]["type"] != "channel":
         message["from"] = dict(bot)
     message |= {name: parameters[name] for name in (*_CONTENT, *_KEPT) if name in parameters}
+    if "message_thread_id" in parameters:  # of a forum's topic: PTB sends what answers it there only if it says so
+        message["is_topic_message"] = True
     if "message_effect_id" in parameters:
         message["effect_id"] = parameters["message_effect_id"]
     if parameters.get("protect_content") is True:

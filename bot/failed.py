@@ -19,6 +19,7 @@ from telegram.ext import Application
 from bot.origin import FailedUpdate
 from bot.refusals import error_of
 from bot.runner import Kind, Work
+from bot.traces import summary
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.events import Buried, Event
 from queueing.message import Message, Priority
@@ -61,7 +62,10 @@ def failures_for(application: AnyApplication) -> Kind:
 
     def work(message: Message) -> Work:
         failed = message.body["failed"]
-        update = failed_update(application, failed)
+        try:
+            update = failed_update(application, failed)
+        except Exception as error:  # the origin is what any program may have pushed
+            raise MalformedMessage(f"the origin of a failed send cannot be read: {summary(error)}") from error
         chat, user = update.effective_chat, update.effective_user
         ids = (chat.id if chat else None, user.id if user else None)
         return Work(lambda: handle_failure(application, failed), update, *ids)

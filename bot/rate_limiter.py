@@ -58,9 +58,10 @@ class Files(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call that is to be queued. parameters: JSON, without the chat."""
+    """A call that is to be queued. number: what it is known by. parameters: JSON, without the chat."""
 
     method: str
+    number: int
     chat: object
     parameters: dict[str, Any]
     options: Options
@@ -116,10 +117,13 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
         if (way is Way.DIRECT and not parents_of(parameters)) or (uploads and self._files is None):
             return await callback(*args, **kwargs)
         wait = self._wait_of(way, endpoint, options)
+        # Before anything is awaited: of calls that are made together, the same is the first when the run is run again.
+        run = current_run()
+        number = run.next_number() if run else secrets.randbits(NUMBER_BITS) or 1
         extra: dict[str, Any] = {}
         if uploads and self._files is not None:
             parameters, extra["files"] = await self._files.pack(data)
-        call = _Call(endpoint, parameters.pop("chat_id", None), parameters, options, wait, extra)
+        call = _Call(endpoint, number, parameters.pop("chat_id", None), parameters, options, wait, extra)
         run = current_run()
         try:
             message = self._compose(call, run)
@@ -179,7 +183,6 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
 
     def _compose(self, call: _Call, run: Run | None) -> Message:
         """Raises MalformedMessage for what the queue does not take."""
-        id = queue_id(run.next_number() if run else secrets.randbits(NUMBER_BITS) or 1)
         parameters, extra, awaited = dict(call.parameters), dict(call.extra), bool(call.wait)
         if run and run.about and not awaited:
             extra["origin"] = dict(run.about)
@@ -189,7 +192,7 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
             method=None if call.method == SEND_MESSAGE else call.method,
             kwargs=parameters,
             priority=call.options.priority,
-            id=id,
+            id=queue_id(call.number),
             ttl=call.options.ttl,
             dedup_key=call.options.dedup_key,
             # Of a run, all are: their ids are not taken again when it is run again.

@@ -163,6 +163,7 @@ class Runtime:
             get_me_cache=self._backends.get_me,
             endings=self._endings,
             files=self._backends.files,
+            wait=self._settings.wait_for_sends,
             **said,
         )
 

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     webhook_secret: Annotated[SecretStr | None, values.parsed(values.webhook_secret)] = None
     allowed_updates: Annotated[tuple[str, ...] | None, NoDecode, values.parsed(values.update_types)] = None
     bot_app: Annotated[str, values.parsed(values.bot_app)] = OWN_BOT
+    wait_for_sends: Annotated[bool, values.parsed(values.boolean)] = False
     chat_api_url: Annotated[str | None, values.parsed(values.web_url)] = None
     chat_api_key: Annotated[SecretStr | None, values.parsed(values.visible)] = None
     chat_model: Annotated[str | None, values.parsed(values.visible)] = None

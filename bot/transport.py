@@ -49,7 +49,7 @@ MAY_WRITE: Final[ContextVar[MayWrite | None]] = ContextVar("may_write", default=
 """Asked before the first byte of a POST made in this context; None: it may always be written."""
 
 UPLOAD_FACTOR = 6
-"""An upload may take this many times as long as any other call (CONTRACT: `SEND_TIMEOUT`)."""
+"""An upload, or a download, may take this many times as long as any other call (CONTRACT: `SEND_TIMEOUT`)."""
 
 FLOOD_WAIT = 5.0
 """Seconds to wait after a 429 that doesn't say how long; only something in front of Telegram answers so."""
@@ -119,7 +119,7 @@ class AiohttpRequest(BaseRequest):
     """PTB's requests over one keep-alive pool, made on the running loop when it is first needed.
 
     timeout: seconds that a call may take as a whole, connecting included, where PTB gives no `read_timeout`; an upload
-    may take UPLOAD_FACTOR times as long. PTB's other timeouts are parts of that and not looked at.
+    or a download may take UPLOAD_FACTOR times as long. PTB's other timeouts are parts of that and not looked at.
 
     Raises what is defined above, and PTB's ChatMigrated, Forbidden, InvalidToken (a 401), BadRequest and Conflict.
     """
@@ -154,7 +154,7 @@ class AiohttpRequest(BaseRequest):
         """Status and body of a successful answer; see BaseRequest. Anything else is raised."""
         gate = _Gate(MAY_WRITE.get())
         body = None if method == "GET" else _body(request_data, gate)
-        return await self._exchange(method, url, body, gate, self._seconds(read_timeout, request_data))
+        return await self._exchange(method, url, body, gate, self._seconds(method, read_timeout, request_data))
 
     async def call(self, url: str, parameters: Mapping[str, Any], seconds: float, files: Sequence[Part] = ()) -> Any:
         """The result of a POST of plain JSON, or of a form with files, which ends within `seconds`: BaseRequest.post
@@ -205,10 +205,10 @@ class AiohttpRequest(BaseRequest):
             )
         return self._session
 
-    def _seconds(self, read_timeout: object, request_data: RequestData | None) -> float:
+    def _seconds(self, method: str, read_timeout: object, request_data: RequestData | None) -> float:
         if isinstance(read_timeout, (int, float)):
             return read_timeout
-        if request_data is not None and request_data.contains_files:
+        if method == "GET" or (request_data is not None and request_data.contains_files):  # PTB gets files only
             return self._timeout * UPLOAD_FACTOR
         return self._timeout
 

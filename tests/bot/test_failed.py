@@ -13,7 +13,9 @@ from bot.origin import origin_of
 from bot.playground import Playground, start_playground
 from bot.playground.faults import Fault
 from bot.runner import POLICY, Runner
+from queueing.errors import MalformedMessage
 from queueing.events import Buried
+from queueing.message import Message
 from queueing.redis_inbox import RedisInbox
 from queueing.redis_queue import RedisQueue
 from queueing.worker import Worker
@@ -151,3 +153,12 @@ async def test_what_no_update_s_handler_sent_or_somebody_waits_for_is_nobody_s_e
     await failed.stop()
     assert heard.errors == []
     assert len(called(playground)) == 2
+
+
+@pytest.mark.parametrize("chat", [{"id": 7}, {"id": 7, "kind": 3}])
+async def test_an_origin_that_somebody_made_up_is_a_dead_letter(sending: Process, chat: dict[str, Any]) -> None:
+    heard = Heard(sending)
+    origin = {"update_id": 5, "chat": chat, "user": None}
+    failed = {"id": "x", "chat": "7", "method": "sendMessage", "reason": "blocked", "error": "no", "origin": origin}
+    with pytest.raises(MalformedMessage, match="the origin of a failed send cannot be read"):
+        failures_for(heard.application)(Message(bot=BOT, chat="7", body={"failed": failed}))

@@ -1,7 +1,7 @@
 """Plain PTB calls over the queued bot, with real Redis and the stand-in: what returns at once, and what waits."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -139,6 +139,12 @@ async def test_defaults_are_applied(redis_url: str, playground: Playground) -> N
         await it.bot.send_message(CHAT, "hello")
         [waiting] = await queued(it)
     assert waiting.body["kwargs"] == {"parse_mode": "HTML", "disable_notification": True}
+
+
+async def test_what_answers_a_message_of_a_topic_is_in_the_topic(idle: Process) -> None:
+    message = await idle.bot.send_message(CHAT, "one", message_thread_id=55)
+    answer = await message.reply_text("two")
+    assert answer.message_thread_id == 55
 
 
 async def test_an_edit_returns_the_message_as_it_will_be(idle: Process) -> None:
@@ -457,6 +463,40 @@ async def test_rule_21_a_run_that_is_run_again_adds_nothing_twice(sending: Proce
     assert await handler() == first
     await sending.bot.send_message(CHAT, "the end", rate_limit_args={"wait": True})
     assert [call.method for call in called(playground)] == ["sendMessage", "sendDice", "editMessageText", "sendMessage"]
+
+
+class SlowFirst:
+    """Takes its time with what comes first."""
+
+    def __init__(self, slow: bool) -> None:
+        self._first, self._others = slow, asyncio.Event()
+
+    async def pack(self, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        if self._first:
+            self._first = False
+            await self._others.wait()
+        self._others.set()
+        return {name: value for name, value in parameters.items() if name in ("chat_id", "caption")}, {}
+
+
+@pytest.mark.parametrize("slow", [True, False])
+async def test_rule_21_files_that_are_sent_together_have_the_same_ids_in_each_run(
+    redis_url: str, playground: Playground, slow: bool
+) -> None:
+    async with process(redis_url, playground, sends=False, files=SlowFirst(slow)) as it:
+        with run_of("1:update:17"):
+            sends = [it.bot.send_photo(chat, b"x", caption=str(chat)) for chat in (1, 2)]
+            tasks = [asyncio.create_task(send) for send in sends]
+            await wait_until(lambda: _depth(it, 2), "both are queued")
+        messages = {message.chat: message.id for message in await queued(it)}
+        with run_of("1:update:17") as again:
+            assert messages == {chat: queue_id(again.next_number()) for chat in ("1", "2")}
+        for task in tasks:
+            task.cancel()
+
+
+async def _depth(it: Process, wanted: int) -> bool:
+    return (await it.queue.stats()).depth == wanted
 
 
 async def test_a_run_that_holds_nothing_back_queues_at_once(idle: Process) -> None:

@@ -136,6 +136,7 @@ BAD = [
     ("UPDATES_MAX", "0", "a whole number"),
     ("STATUS_TTL", "1d", "a duration"),
     ("SYNC_MESSAGE_PROCESSING", "sometimes", "true or false"),
+    ("WAIT_FOR_SENDS", "always", "true or false"),
     ("MESSAGE_TTL", "never", "a duration"),
     ("UNCERTAIN_SENDS", "drop", "resend or hold"),
     ("SEND_TIMEOUT", "10", "a duration"),

@@ -198,6 +198,19 @@ async def test_a_get_in_the_same_place_is_repeated(request_: AiohttpRequest) -> 
         assert [request.method for request in server.requests] == ["POST", "GET", "GET"]
 
 
+async def test_a_download_has_as_much_time_as_an_upload() -> None:
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        for _ in range(4):
+            await asyncio.sleep(0.1)
+            writer.write(b"x")
+
+    hasty = AiohttpRequest(0.2)
+    async with RawServer(drip) as server:
+        assert await hasty.retrieve(f"{server.url}/file/bot{TOKEN}/a.txt") == b"xxxx"
+    await hasty.shutdown()
+
+
 async def test_a_redirect_is_not_followed(request_: AiohttpRequest) -> None:
     async def move(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 307 Moved\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")

@@ -85,6 +85,19 @@ async def test_a_bot_in_a_directory_of_its_own(stack: Stack, tmp_path: Path, eve
         assert log.count(f"{what} ") == log.count(f"{' False'}") // 3
 
 
+async def test_a_bot_that_relies_on_the_results_of_its_texts(stack: Stack) -> None:
+    await stack.start_bot(BOT_APP="tests.e2e.bots.menus:setup", WAIT_FOR_SENDS="true")
+    talk = Talk(stack, 42)
+    await talk.open()
+    for word in ("Soup", "Cake"):
+        await talk.say(f"/start {word}")
+        await talk.hears(f"The menu {word}.")
+    await talk.press("Soup")
+    await talk.hears("It was Soup.", "Message is not modified.*")
+    await talk.press("Cake")
+    await talk.hears("It was Cake.", "Message is not modified.*")
+
+
 def fails(stack: Stack, **environ: str) -> tuple[int, str]:
     """The exit code of gunicorn and what it says."""
     given = {
