@@ -59,7 +59,9 @@ class Poster:
         made = [update(number) for number in range(updates)]
         posts = [(content["message"]["chat"]["id"], self._request(content)) for content in made]
         lines = [_Line(self) for _ in range(CONNECTIONS)]
-        await asyncio.gather(*(line.connect() for line in lines))
+        for line in lines:  # all at once, one process would get most of them
+            await line.connect()
+            await asyncio.sleep(0.005)
         begun = time.perf_counter()
         for number, (chat, request) in enumerate(posts):
             due = begun + number / rate
@@ -79,7 +81,8 @@ class Poster:
 
     @property
     def place(self) -> tuple[str, int]:
-        assert self._address.hostname and self._address.port
+        assert self._address.hostname
+        assert self._address.port
         return self._address.hostname, self._address.port
 
     def note(self, status: int, post: _Post) -> bool:
