@@ -90,7 +90,7 @@ async def _all() -> float:
 class Worker:
     """Takes messages from the queue and has them delivered, `workers` at a time.
 
-    turn: is awaited before each claim, and says how many more may be taken now: what else the process does may go before.
+    turn: is awaited before each claim, and says how many more may be taken now: what else the process does goes before.
     It must take much less than the lease: settlements wait for it, too.
 
     The coroutines share one puller: each of its calls carries every settlement since the last and asks for as many
