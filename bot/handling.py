@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from bot.precedence import Precedence
 from bot.runner import AT_ONCE, POLICY, Runner
 from queueing.events import Observer
 from queueing.maintenance import Maintenance
@@ -13,11 +14,15 @@ LAST_HANDLERS: Final = 10.0
 
 
 class Handling:
-    """inbox: is started and closed with it. observe: hears of what becomes of updates."""
+    """inbox: is started and closed with it. observe: hears of what becomes of updates.
+    precedence: is to know of those that come in."""
 
     def __init__(self, inbox: RedisInbox, runner: Runner, observe: Observer) -> None:
         self.inbox = inbox
-        self.worker = Worker(inbox, runner.deliver, workers=AT_ONCE, policy=POLICY, observe=observe)
+        self.precedence = Precedence()
+        self.worker = Worker(
+            inbox, runner.deliver, workers=AT_ONCE, policy=POLICY, observe=observe, turn=self.precedence.turn
+        )
         self._maintenance = Maintenance(inbox, observe)
 
     async def start(self) -> None:

@@ -9,7 +9,8 @@ traceback is logged, and the chat goes on, since trying it again would hold up t
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -80,15 +81,19 @@ class Intake(Protocol):
 
 
 class QueuedIntake:
-    """Puts the updates of the bot `bot_id` into the inbox, each once."""
+    """Puts the updates of the bot `bot_id` into the inbox, each once. taking_in: is entered for each meanwhile."""
 
-    def __init__(self, inbox: Inbox, bot_id: str) -> None:
+    def __init__(
+        self, inbox: Inbox, bot_id: str, taking_in: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self._inbox = inbox
         self._bot_id = bot_id
+        self._taking_in = taking_in
 
     async def take(self, update_id: int, fields: Mapping[str, Any]) -> Taken:
         try:
-            standing = await self._inbox.accept(update_message(self._bot_id, update_id, fields), update_id)
+            with self._taking_in():
+                standing = await self._inbox.accept(update_message(self._bot_id, update_id, fields), update_id)
         except MalformedMessage as error:
             _logger.warning("update %d cannot be kept and is left out: %s", update_id, error)
             return Taken.MALFORMED

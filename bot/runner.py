@@ -145,21 +145,28 @@ class Runner:
         return Rejected(traceback, HANDLER_FAILED)
 
     async def _handle(self, work: Work, run: Run) -> None:
-        flushing = asyncio.create_task(self._flush_now_and_then(run), name="flush")
+        flushing: list[asyncio.Task[None]] = []  # no task for a handler that is quicker
+
+        def begin_to_flush() -> None:
+            flushing.append(asyncio.create_task(self._flush_now_and_then(run), name="flush"))
+
+        timer = asyncio.get_running_loop().call_later(_HOLD_BACK, begin_to_flush)
         try:
             await carry_out(run, work.handle)
             await run.sending.acquire()  # what is being queued is queued to its end, or nobody knows whether it was
             run.sending.release()
         finally:
-            flushing.cancel()
+            timer.cancel()
+            for task in flushing:
+                task.cancel()
 
     async def _flush_now_and_then(self, run: Run) -> None:
         while True:
-            await asyncio.sleep(_HOLD_BACK)
             try:
                 await self._outbox.flush(run)
             except (QueueFull, QueueUnavailable) as error:
                 _logger.debug("what %s sent has to wait: %s", run.origin, error)
+            await asyncio.sleep(_HOLD_BACK)
 
     async def _commit(self, message: Message, run: Run, loaded: Loaded, traceback: str | None) -> bool:
         """Whether it is stored; not so if the lease was lost. traceback: of what failed for the last time."""

@@ -230,7 +230,7 @@ class Runtime:
 
     def _make_intake(self) -> Intake:
         if self._handling is not None:
-            return QueuedIntake(self._handling.inbox, self._bot_id)
+            return QueuedIntake(self._handling.inbox, self._bot_id, self._handling.precedence.taking_in)
         return InlineIntake(self._application, UpdateLog())
 
     def _make_api(self, outbox: Outbox, access: Access) -> Api:

@@ -46,6 +46,7 @@ LIMIT_SCOPES = ("chat", "group", "bot", "flood")
 OTHER = "other"
 
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+_ANSWERS = (0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -73,7 +74,7 @@ class Metrics:
         self._delivery = self._histogram("delivery_seconds", "From acceptance to confirmation.", _WAITS, ("priority",))
         self._pickup = self._histogram("pickup_seconds", "From acceptance to a worker's hands.", _WAITS)
         self._send = self._histogram("send_seconds", "One attempt that was confirmed.", _CALLS, ("method",))
-        self._update = self._histogram("webhook_seconds", "One update, from its first byte to the answer.", _CALLS)
+        self._update = self._histogram("webhook_seconds", "One update, from its first byte to the answer.", _ANSWERS)
         self._handled = self._counter("updates_handled", "Runs of handlers, by what came of them.", ("result",))
         self._handling = self._histogram("update_seconds", "An update, from acceptance to its end.", _WAITS)
         self._workers = self._gauge("workers", "Worker coroutines.")

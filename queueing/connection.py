@@ -57,7 +57,38 @@ def connect(
     if address.kind != "server":
         options["find"] = _finder(address, given, encrypted=encrypted, key=key)
     options.setdefault("max_connections", _CONNECTIONS)
-    return Redis.from_pool(BlockingConnectionPool(**options, timeout=timeout))
+    return Redis.from_pool(_Pool(**options, timeout=timeout))
+
+
+class _Pool(BlockingConnectionPool):
+    """redis-py's, without its lock and its timer where nobody has to wait: they take a fifth of a command's time."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._waiting = 0
+        self._moving = False
+
+    def set_in_maintenance(self, in_maintenance: bool) -> None:
+        self._moving = in_maintenance
+        super().set_in_maintenance(in_maintenance)
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        if self._waiting or self._moving or not self.can_get_connection():
+            return await self._wait_for_one()
+        connection = self.get_available_connection()  # type: ignore[no-untyped-call]
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def _wait_for_one(self) -> Any:
+        self._waiting += 1
+        try:
+            return await super().get_connection()  # type: ignore[no-untyped-call]
+        finally:
+            self._waiting -= 1
 
 
 class _ToPrimary(Connection):

@@ -83,19 +83,36 @@ class _Request:
     held: Sequence[Lease]
 
 
+async def _all() -> float:
+    return math.inf
+
+
 class Worker:
     """Takes messages from the queue and has them delivered, `workers` at a time.
+
+    turn: is awaited before each claim, and says how many more may be taken now: what else the process does goes before.
+    It must take much less than the lease: settlements wait for it, too.
 
     The coroutines share one puller: each of its calls carries every settlement since the last and asks for as many
     messages as coroutines are idle, so that batches form by themselves under load and nothing is fetched ahead.
     """
 
-    def __init__(self, queue: Queue, deliver: Deliver, *, workers: int, policy: RetryPolicy, observe: Observer) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        deliver: Deliver,
+        *,
+        workers: int,
+        policy: RetryPolicy,
+        observe: Observer,
+        turn: Callable[[], Awaitable[float]] = _all,
+    ) -> None:
         self.workers = workers
         self._queue = queue
         self._deliver = deliver
         self._policy = policy
         self._observe = observe
+        self._turn = turn
         self._granted: asyncio.Queue[Lease] = asyncio.Queue()
         self._held: dict[str, Lease] = {}
         self._lost: set[str] = set()
@@ -166,7 +183,8 @@ class Worker:
 
     async def _pull(self) -> None:
         while True:
-            request = _Request(self._wanted, self._done, list(self._held.values()))
+            most = await self._turn()
+            request = _Request(int(min(self._wanted, most)), self._done, list(self._held.values()))
             self._confirming, self._done = self._done, []
             claim = await self._claim(request)
             self._confirming = ()
@@ -224,6 +242,8 @@ class Worker:
         """Until there is a reason for the next call: a settlement, the bell, a lane that is due, or the poll."""
         if claim.more and len(claim.leases) < request.want:
             return
+        if claim.leases and len(claim.leases) == request.want and self._wanted:
+            return  # its turn was for no more than these
         seconds = _DRAIN_PAUSE if claim.more else POLL
         if claim.next_due is not None and self._wanted:
             seconds = min(seconds, claim.next_due + 0.001)

@@ -4,11 +4,9 @@ import asyncio
 import os
 import signal
 
-import aiohttp
-
-from tests.chaos.webhook import Poster, text_update
+from tests.chaos.poster import Poster, text_update
 from tests.conftest import wait_until
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import SECRET, Stack
 
 UPDATES, CHATS = 600, 50
 
@@ -24,10 +22,8 @@ async def test_rule_21_kill_9_in_the_middle_of_handlers_loses_no_update_and_answ
         await wait_until(in_the_middle, "some to be answered")
         os.kill(victim, signal.SIGKILL)
 
-    async with aiohttp.ClientSession() as http:
-        poster = Poster(stack.url, http)
-        offering = poster.offer(UPDATES, 200, lambda n: text_update(n + 1, 1 + n % CHATS, f"n{n}"))
-        await asyncio.gather(offering, kill())
+    offering = Poster(stack.url, SECRET).offer(UPDATES, 200, lambda n: text_update(n + 1, 1 + n % CHATS, f"n{n}"))
+    await asyncio.gather(offering, kill())
 
     async def handled() -> bool:
         queue = await stack.queue()

@@ -361,3 +361,28 @@ async def test_a_worker_whose_lease_was_taken_over_is_fenced(
     await worker.stop()
     for queue in (slow, quick):
         await queue.close()
+
+
+async def test_a_turn_says_how_many_are_taken_and_there_is_another_at_once(
+    queue: Queue, eventually: Eventually
+) -> None:
+    over = asyncio.Event()
+    in_hand: list[int] = []
+
+    async def turn() -> int:
+        in_hand.append(worker.busy)
+        return 2
+
+    async def deliver(message: Message, may_write: MayWrite) -> Outcome:
+        await over.wait()
+        return Sent("1")
+
+    await queue.enqueue([message(1, chat) for chat in range(20)])
+    worker = Worker(queue, deliver, workers=9, policy=FAST, observe=lambda event: None, turn=turn)
+    await worker.start()
+    try:
+        await eventually(lambda: worker.busy == 9, "all hands to be full")
+        assert in_hand[:5] == [0, 2, 4, 6, 8]
+    finally:
+        over.set()
+        await worker.stop()

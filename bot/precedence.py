@@ -1,0 +1,61 @@
+"""Precedence: to take updates in goes before handling them: Telegram waits for the one, and the other is safe in Redis.
+
+Both need the same event loops, cores and server. How much of these is left shows in the time that it takes to take an
+update in: as long as that is longer than it has been at best, a process begins no more updates than it must.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from bot.runner import AT_ONCE
+
+_FEW: Final = 4
+"""Updates that are begun at a time while others come in: about ten milliseconds of a core."""
+
+_LATELY: Final = 0.5
+"""Seconds after one came in for which more are expected."""
+
+_TIMES: Final = 10
+"""For as many times what one took too long, no handling is begun."""
+
+_LONGEST: Final = 0.1
+"""Seconds after which one is begun whatever comes in: handling slows down, and never stands still."""
+
+_FORGET: Final = 1.0001
+"""By how much the best time grows with each that comes in: the server may have moved away."""
+
+
+class Precedence:
+    """Of one process."""
+
+    def __init__(self) -> None:
+        self._best = 1.0
+        self._last = -_LATELY
+        self._quiet_until = 0.0
+
+    @contextmanager
+    def taking_in(self) -> Iterator[None]:
+        """While an update is being taken in."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            before, self._last = self._last, time.monotonic()
+            took = self._last - begun
+            self._best = min(took, self._best * _FORGET)
+            if begun < before + _LATELY:  # a single one has nobody to let pass
+                quiet = min(_TIMES * (took - self._best), _LATELY)
+                self._quiet_until = max(self._quiet_until, self._last + quiet)
+
+    async def turn(self) -> int:
+        """Waits until updates may be begun. → how many at most"""
+        begun = now = time.monotonic()
+        while (ends := min(self._quiet_until, begun + _LONGEST)) > now:
+            await asyncio.sleep(ends - now)
+            now = time.monotonic()
+        if now > self._last + _LATELY:
+            return AT_ONCE
+        return 1 if now < self._quiet_until else _FEW
