@@ -20,6 +20,7 @@ class Talk:
         self.stack = stack
         self.chat = chat
         self.user = user or chat
+        self.killed = False
         self._kill_at = kill_at
         self._deeds = 0
         self._heard: list[str] = []
@@ -91,6 +92,7 @@ class Talk:
         if self._deeds == self._kill_at:
             processes = (await self.stack.queue())["processes"]
             os.kill(random.choice(processes)["pid"], signal.SIGKILL)
+            self.killed = True
 
     async def _playground(self, method: str, path: str, content: object) -> Any:
         answer = await self.stack.send(method, path, content, self.stack.telegram)

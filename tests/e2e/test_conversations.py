@@ -266,6 +266,7 @@ async def test_a_bot_for_one_process_talks_from_six(stack: Stack, script: Script
     await talk.hears_nothing_more()
     if script in (contexts, members, errors):  # what they say is of all chats together
         return
-    broken = Talk(stack, 1002, kill_at=3)
+    broken = Talk(stack, 1002, kill_at=2)
     await broken.open()
     await script(broken)
+    assert broken.killed
