@@ -86,13 +86,19 @@ def stats(url: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer))
         return
-    states = ", ".join(f"{count} {state}" for state, count in answer["by_state"].items() if count)
-    oldest = "" if answer.get("oldest_age") is None else f"; the oldest waits since {answer['oldest_age']:.1f} s"
-    click.echo(f"to be sent   {answer['queue_depth']}{f' ({states})' if states else ''}{oldest}")
+    click.echo(f"to be sent   {_depth(answer)}")
     click.echo(f"sent so far  {answer['total_processed']}")
+    if "updates" in answer:
+        click.echo(f"updates      {_depth(answer['updates'])}")
     click.echo(f"workers      {answer['total_workers']}, {answer['workers_per_process']} in each process")
     for process in answer["processes"]:
         click.echo(f"  process {process['pid']:<8} {process['inflight']:>3} in hand {process['sent']:>9} sent")
+
+
+def _depth(queue: dict[str, Any]) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in queue["by_state"].items() if count)
+    oldest = "" if queue.get("oldest_age") is None else f"; the oldest waits since {queue['oldest_age']:.1f} s"
+    return f"{queue['queue_depth']}{f' ({states})' if states else ''}{oldest}"
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

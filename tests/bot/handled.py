@@ -146,3 +146,11 @@ def text_update(update_id: int = 1, text: str = "hello", chat: int = 42, user: i
     kind = "private" if chat > 0 else "supergroup"
     content = {"message_id": update_id, "date": 1, "chat": {"id": chat, "type": kind}, "from": person, "text": text}
     return {"update_id": update_id, "message": content}
+
+
+@asynccontextmanager
+async def started_inbox(redis_url: str) -> AsyncIterator[RedisInbox]:
+    inbox = RedisInbox(redis_url, BOT)
+    await inbox.start()
+    yield inbox
+    await inbox.close()

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -14,7 +13,7 @@ from redis.asyncio import Redis
 from bot.playground import Playground
 from queueing.limits import OFF
 from queueing.message import Message
-from queueing.redis_inbox import RedisInbox
+from tests.bot.handled import started_inbox
 from tests.bot.served import BOT, application, sent_texts, settings_for, telegram
 from tests.conftest import Server, wait_until
 
@@ -331,11 +330,3 @@ async def test_dead_updates_are_listed_shown_replayed_and_dropped_apart_from_mes
 async def test_within_one_process_there_are_no_dead_updates(playground: Playground) -> None:
     async with application(settings_for(playground.url)) as client:
         assert (await client.get(f"{DEAD}?of=updates")).status_code == 422
-
-
-@asynccontextmanager
-async def started_inbox(redis_url: str) -> AsyncIterator[RedisInbox]:
-    inbox = RedisInbox(redis_url, BOT)
-    await inbox.start()
-    yield inbox
-    await inbox.close()

@@ -18,6 +18,8 @@ from bot.cli import main
 from bot.playground import Playground
 from bot.playground.faults import Fault
 from queueing.limits import OFF
+from queueing.message import Message
+from tests.bot.handled import started_inbox
 from tests.bot.served import BOT, ROOT, application, sent_texts, settings_for, telegram
 from tests.conftest import wait_until
 
@@ -105,6 +107,29 @@ async def test_dead_letters(run: Run, client: httpx.AsyncClient) -> None:
     assert await run("dead", "drop", "--all") == "0 dropped\n"
     assert await run("dead", "list") == ""
     assert "no dead letter" in await run("dead", "show", ids[0], code=1)
+
+
+async def test_dead_updates_are_counted_listed_shown_replayed_and_dropped(run: Run, redis_url: str) -> None:
+    async with started_inbox(redis_url) as inbox:
+        odd = {"update": {"update_id": 5, "message": {"chat": "nonsense"}}}
+        await inbox.enqueue([Message(bot=BOT, chat="42", id=f"u{number}", body=odd) for number in (1, 2)])
+
+    async def counted() -> bool:
+        return re.search(r"^updates +0 \(2 dead\)$", await run("stats"), re.MULTILINE) is not None
+
+    await wait_until(counted, "both to be dead letters")
+    assert await run("dead", "list") == ""
+    first = await run("dead", "list", "--updates", "--limit", "1")
+    older = re.search(r"^older ones: telequeue (dead list --updates --limit 1 --before \S+)$", first, re.MULTILINE)
+    assert older
+    ids = [line.split()[1] for line in (first + await run(*older[1].split(" "))).splitlines() if "malformed" in line]
+    assert sorted(ids) == ["u1", "u2"]
+    assert re.search(r"^reason +malformed$", await run("dead", "show", "--updates", "u1"), re.MULTILINE)
+    assert "no dead letter" in await run("dead", "show", "u1", code=1)
+    assert await run("dead", "drop", "--updates", "u1") == "1 dropped\n"
+    assert await run("dead", "replay", "--updates", "u2") == "1 replayed\n"
+    await wait_until(lambda: run("dead", "list", "--updates"), "the replayed to be dead again")
+    assert await run("dead", "drop", "--updates", "--all") == "1 dropped\n"
 
 
 async def test_a_send_that_is_told_of_its_failure_has_failed(
