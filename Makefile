@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 SECONDS ?= 180
 
-.PHONY: run test check chaos ptb-suite ptb-examples install lock format clean
+.PHONY: run test check chaos ptb-suite ptb-examples webhook install format lock clean help
 
 run: install ## the whole on this machine: server, six processes, and a local Telegram where no token is set
 	@exec $(BIN)/telequeue up
@@ -38,7 +38,7 @@ $(INSTALLED): requirements-dev.lock pyproject.toml deploy/create-venv.sh
 	@PYTHON="$(PYTHON)" deploy/create-venv.sh
 	@touch $@
 
-format: install
+format: install ## the code, as check wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -49,5 +49,8 @@ lock: install ## resolve the newest versions anew, for every platform
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 		-c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
 
-clean:
+clean: ## away with the venv and all caches; .telequeue/, the data of `run`, stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
