@@ -7,8 +7,8 @@ process: it is queued behind the message that it names, and gets the real id whe
 would go directly otherwise. If what it names is never sent, it isn't either, and becomes a dead letter (`parent_dead`).
 
 What waits for the real result is in the same lane, and returns what Telegram answered or raises what it refused. If the
-process is to end first, StillQueued is raised; if the handler runs again elsewhere, the same send, which is not made
-again, brings its result there.
+process is to end first, the handlers of a run are cancelled, since they might take an error for Telegram's, and run
+again elsewhere: the same send, which is not made again, brings its result there. What is in no run gets StillQueued.
 
 Within a run (bot/run.py), what returns at once is held back until the run commits, or waits for a result. The ids of a
 run's sends are the same when it is run again.
@@ -169,17 +169,21 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
             raise TelegramError("another message was taken with this dedup_key, and what came of it was not kept")
         status = await self._endings.wait(id, deadline, awaited=True)
         if status is None or status.state not in ENDED:
-            raise self._unended(call.wait)
+            raise self._unended(call.wait, run)
         answer = _answer(call.method, status)
         if type(answer) is int:  # another message's, which nobody waited for: only its id was kept
             answer = result_of(SEND_MESSAGE, message.chat, call.parameters, answer, self._bot())
         result: Result = answer
         return result
 
-    def _unended(self, wait: bool | float) -> TelegramError:
-        if self._endings.over:
-            return StillQueued("the process is about to end; the message stays in the queue")
-        return TimedOut(f"not sent within {wait:g} s; the message stays in the queue")
+    def _unended(self, wait: bool | float, run: Run | None) -> BaseException:
+        if not self._endings.over:
+            return TimedOut(f"not sent within {wait:g} s; the message stays in the queue")
+        error = StillQueued("the process is about to end; the message stays in the queue")
+        if run is None or run.over:
+            return error
+        run.errors.append(error)
+        return asyncio.CancelledError()
 
     def _compose(self, call: _Call, run: Run | None) -> Message:
         """Raises MalformedMessage for what the queue does not take."""

@@ -17,7 +17,7 @@ class Expired(TimedOut):
 
 class StillQueued(TelegramError, QueueUnavailable):
     """Nobody waits for the result any longer, because the process is about to end. The message stays in the queue. An
-    update whose handler raises it is handled again by another process, without having failed."""
+    update's handlers do not see it: they are cancelled, and it is handled again by another process."""
 
 
 _CLASSES: dict[str, type[TelegramError]] = {

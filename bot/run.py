@@ -75,9 +75,9 @@ async def carry_out(run: Run, handle: Callable[[], Awaitable[None]]) -> None:
     finally:
         if not handlers.done():
             await end(handlers, *run.tasks)
-    if handlers.cancelled():
+    if handlers.cancelled() and not any(map(is_of_the_queue, run.errors)):
         run.errors.append(RuntimeError("a handler was cancelled"))
-    elif isinstance(error := handlers.exception(), Exception):
+    elif not handlers.cancelled() and isinstance(error := handlers.exception(), Exception):
         run.errors.append(error)
 
 

@@ -80,6 +80,12 @@ class Parents:
         while len(self._ended) > KEPT:
             self._ended.popitem(last=False)
 
+    def use(self, message: Message, now: float) -> None:
+        """What came of those that it is after leaves with it, and is kept for as long again."""
+        for id in message.after:
+            if ended := self._ended.pop(id, None):
+                self.keep(id, ended[0], now + KEPT_SECONDS)
+
     def ended(self, now: float) -> Iterator[tuple[str, str, float]]:
         """Id, what came of it, and until when that is kept."""
         return ((id, what, until) for id, (what, until) in self._ended.items() if until > now)

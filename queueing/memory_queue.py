@@ -183,6 +183,8 @@ class MemoryQueue(MemorySettling):
     def _lease(self, taken: Taken) -> Lease:
         token, message = str(next(self._fence)), taken.message
         results = self._parents.of(message).results if message.after else {}
+        if message.after:
+            self._parents.use(message, self._wall())
         if message.chat != taken.lane.chat or results:
             taken = replace(taken, message=replace(message, chat=taken.lane.chat, results=results))
         self._held[token] = Held(token, taken)

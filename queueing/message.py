@@ -93,7 +93,8 @@ class Message:
     after:  ids of `provisional` messages, 100 at most, that have to be sent before it; it dies with any of them.
     also:   another lane of the bot that it holds together with its own: in the order of acceptance it waits for the
             last message with the same one, or whose own lane that is, to end. RedisQueue only.
-    provisional: others may be `after` it. Its id is taken once, and what came of it is kept for 30 days.
+    provisional: others may be `after` it. Its id is taken once, and what came of it is kept for 30 days
+                 after its end, or after the last that was `after` it.
     awaited: somebody waits for its end, which all processes are told of. Implies `track`.
     group:  messages that are counted together; see Front.group.
     results: by the ids of `after`, what came of each (as in MessageStatus.result); given by the queue with the grant.

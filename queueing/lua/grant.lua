@@ -198,6 +198,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     count_departure(lane, account, token)
     note_probe(bot, lane)
     take_in_hand(bot, priority)
+    parents.use(message)
     grant[2] = token
     if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
     return grant

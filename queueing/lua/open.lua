@@ -21,6 +21,9 @@ do
 
   function open.keep(id, what) redis.call('SET', ended_key(id), what, 'PX', KEPT_MS) end
 
+  -- One that is made use of is kept for as long again.
+  function open.keep_on(id) redis.call('PEXPIRE', ended_key(id), KEPT_MS) end
+
   -- The lanes that wait are looked at again.
   function open.wake(words)
     for word in string.gmatch(words, '%S+') do

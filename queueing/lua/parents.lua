@@ -54,6 +54,11 @@ do
     return nil, nil, results
   end
 
+  -- What came of those that it is after leaves with it.
+  function parents.use(message)
+    for _, id in ipairs(split(message.after)) do open.keep_on(id) end
+  end
+
   -- The lane's head waits for it.
   function parents.wait(id, lane)
     local words = redis.call('HGET', OPEN, id)

@@ -24,6 +24,7 @@ from bot.playground import Playground, start_playground
 from bot.playground.faults import Fault
 from bot.provisional import queue_id
 from bot.refusals import Cancelled, Expired, StillQueued
+from bot.run import Run, carry_out
 from queueing.errors import QueueFull
 from queueing.limits import Rate, RateLimits
 from queueing.message import Message, MessageState, Priority
@@ -349,14 +350,34 @@ async def test_who_waits_is_told_that_the_process_ends(idle: Process) -> None:
         await waiting
 
 
+async def test_a_handler_that_waits_while_the_process_ends_does_not_take_it_for_telegram_s_refusal(
+    idle: Process,
+) -> None:
+    run, did = Run("1:update:17", sends=[]), []
+
+    async def handler() -> None:
+        try:
+            await idle.bot.send_dice(CHAT)
+        except TelegramError:
+            did.append("unsubscribed")
+
+    running = asyncio.create_task(carry_out(run, handler))
+    await wait_until(lambda: _depth(idle, 1), "it to wait")
+    idle.endings.give_up()
+    await running
+    assert did == []
+    assert [type(error) for error in run.errors] == [StillQueued]
+
+
 async def test_who_waits_is_told_that_it_was_cancelled_or_expired(idle: Process) -> None:
     waiting = asyncio.create_task(idle.bot.send_dice(CHAT))
+    await wait_until(lambda: bool(idle.endings._waiting), "the dice to be queued")
+    [id] = idle.endings._waiting
     expiring = asyncio.create_task(idle.bot.send_dice(42, rate_limit_args={"ttl": 0.05}))
-    await wait_until(lambda: _tracked(idle, 2), "the dice to be queued")
-    ids = list(idle.endings._waiting)
+    await wait_until(lambda: _tracked(idle, 2), "the other dice to be queued")
 
     async def cancelled() -> bool:
-        return MessageState.CANCELLED in [await idle.queue.cancel(id) for id in ids[:1]]
+        return await idle.queue.cancel(id) is MessageState.CANCELLED
 
     await wait_until(cancelled, "it to be cancelled")
     with pytest.raises(Cancelled):

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from queueing.contract import Claim
 from queueing.errors import QueueUnavailable
+from queueing.memory_parents import KEPT_SECONDS, Parents
 from queueing.message import new_id
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack
@@ -31,6 +32,23 @@ async def test_rule_22_what_came_of_it_is_kept_for_30_days(queue: RedisQueue, re
     assert await redis.get(f"{P}ended:p1") == "=17"
     assert 30 * 86_400 - 60 < await redis.ttl(f"{P}ended:p1") <= 30 * 86_400
     assert not await redis.exists(f"{P}open")
+
+
+async def test_rule_22_it_is_kept_for_as_long_again_when_it_is_made_use_of(queue: RedisQueue, redis: Redis) -> None:
+    await queue.enqueue([message("p1", provisional=True)])
+    claim = await settle(queue, (await queue.claim(1)).leases, Ack("17"))
+    await redis.expire(f"{P}ended:p1", 60)
+    await queue.enqueue([message("c", after=["p1"])])
+    claim = await settle(queue, claim.leases, Ack(), want=1)
+    assert claim.leases[0].message.results == {"p1": "17"}
+    assert await redis.ttl(f"{P}ended:p1") > 30 * 86_400 - 60
+
+
+def test_rule_22_so_it_is_within_a_process() -> None:
+    parents, child = Parents(), message("c", after=["p1"])
+    parents.keep("p1", "=17", 1_000.0)
+    parents.use(child, 900.0)
+    assert list(parents.ended(1_001.0)) == [("p1", "=17", 900.0 + KEPT_SECONDS)]
 
 
 async def test_rule_22_an_id_that_is_pushed_again_is_not_taken_again(queue: RedisQueue, redis: Redis) -> None:
