@@ -4,7 +4,8 @@ They are those of PTB's `effective_chat` and `effective_user`, since those choos
 holds the two together for all kinds of updates.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from queueing.message import Message
@@ -50,10 +51,9 @@ _USER = ("poll_answer", "message_reaction", "business_connection", "managed_bot"
 def lanes_of(fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Chat and user of an update's JSON, whatever that holds; None: it has none."""
     callback_query = _object(fields, "callback_query")
-    chats = [_object(fields, name) for name in _CHATS] + [_object(callback_query, "message")]
-    users = [_object(_object(fields, name), "from") for name in _FROM]
-    users += [_object(_object(fields, name), "user") for name in _USER]
-    return _first(_id(_object(holder, "chat")) for holder in chats), _first(map(_id, users))
+    chats = chain(_objects(fields, _CHATS), _objects(callback_query, ("message",)))
+    users = chain(_each(_objects(fields, _FROM), "from"), _each(_objects(fields, _USER), "user"))
+    return _first(map(_id, _each(chats, "chat"))), _first(map(_id, users))
 
 
 def update_message(bot: str, update_id: int, fields: Mapping[str, Any]) -> Message:
@@ -70,6 +70,15 @@ def update_message(bot: str, update_id: int, fields: Mapping[str, Any]) -> Messa
 def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = holder.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def _objects(holder: Mapping[str, Any], names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Of those that there are, in this order."""
+    return (_object(holder, name) for name in names if name in holder)
+
+
+def _each(holders: Iterable[Mapping[str, Any]], name: str) -> Iterator[Mapping[str, Any]]:
+    return (_object(holder, name) for holder in holders)
 
 
 def _id(holder: Mapping[str, Any]) -> str | None:

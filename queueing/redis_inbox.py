@@ -24,6 +24,9 @@ class RedisInbox(RedisQueue):
     refuses. The rest is as in RedisQueue.
     """
 
+    # 35 µs each, and while a claim runs nothing is accepted: 100 would keep the webhook waiting for 3.5 ms (measured).
+    _drain_most = 25
+
     def __init__(
         self,
         redis_url: str,

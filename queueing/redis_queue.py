@@ -67,6 +67,7 @@ class RedisQueue(RedisDesk):
     """
 
     backend = "redis"
+    _drain_most = DRAIN_MOST
 
     def __init__(
         self,
@@ -190,7 +191,7 @@ class RedisQueue(RedisDesk):
             _ms(self._lease_seconds),
             _ms(self._lease_seconds / 5),
             want,
-            DRAIN_MOST,
+            self._drain_most,
             self._default_bot,
             self._about,
             _ms(self._status_ttl),
