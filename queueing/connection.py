@@ -61,7 +61,7 @@ def connect(
 
 
 class _Pool(BlockingConnectionPool):
-    """redis-py's, without its lock and its timer where nobody has to wait: they take a fifth of a command's time."""
+    """redis-py's, without its lock and its timer where nobody has to wait: they take a quarter of a command's time."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
