@@ -183,11 +183,11 @@ async def test_a_job_survives_a_restart_and_runs_late(start: Start) -> None:
 
 async def test_a_paused_job_waits(start: Start) -> None:
     one, other = await start(), await start()
-    one.jobs.run_repeating(job_bot.note, 0.1, data="tick", name="ticking")
-    await wait_until(lambda: bool(HEARD), "it to run")
+    one.jobs.run_repeating(job_bot.note, 0.3, data="tick", name="ticking")
     (job,) = other.jobs.get_jobs_by_name("ticking")
+    first = job.next_t
+    await wait_until(lambda: job.next_t != first, "it to have run, with the next one to come")
     job.enabled = False
-    await asyncio.sleep(0.3)  # what was in flight has ended
     seen = len(HEARD)
     assert job.next_t is None
     assert not one.jobs.get_jobs_by_name("ticking")[0].enabled
