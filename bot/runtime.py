@@ -69,6 +69,9 @@ _REGISTER_AGAIN = 1.0
 _EMPTYING = 5.0
 """Seconds that a queue within this process gets to empty itself before it stops."""
 
+_LAST_RESULTS = 4.0
+"""Seconds for which handlers of a process without Redis may still wait for results: less than requests have to end."""
+
 
 class Runtime:
     """All that one process runs. Started on the event loop of the process, after any fork.
@@ -324,9 +327,10 @@ class Runtime:
         """Leaves it to other processes to speak to Telegram about updates. What comes over HTTP is still served.
 
         To be called as soon as the process is to end: it must not win an election any more, and tell Telegram of a
-        webhook that those after it no longer have. Calls that wait for a message to end are answered as it is now.
+        webhook that those after it no longer have. Calls that wait for a message to end are answered as it is now; but
+        where updates are handled in their requests, a little later: what has been sent by then is not sent again.
         """
-        self._endings.give_up()
+        asyncio.get_running_loop().call_later(0.0 if self._handling else _LAST_RESULTS, self._endings.give_up)
         await self._election.stop()
 
     async def stop(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.bot.chat_server import chat_server
 from tests.conftest import wait_until
 from tests.e2e.conftest import BIN, CHECKOUT, TOKEN, Stack
@@ -96,6 +98,29 @@ async def test_a_bot_that_relies_on_the_results_of_its_texts(stack: Stack) -> No
     await talk.hears("It was Soup.", "Message is not modified.*")
     await talk.press("Cake")
     await talk.hears("It was Cake.", "Message is not modified.*")
+
+
+@pytest.mark.parametrize("shared", ["true", "false"])
+async def test_handlers_that_wait_while_all_processes_end_do_not_take_it_for_a_refusal(
+    stack: Stack, shared: str, eventually: Eventually
+) -> None:
+    processes = "6" if shared == "true" else "1"
+    await stack.start_bot(
+        BOT_APP="tests.e2e.bots.photo:setup", USE_REDIS_QUEUE=shared, WEB_CONCURRENCY=processes, RATE_CHAT="1/1s"
+    )
+    talk = Talk(stack, 42)
+    await stack.fault(kind="flood", chat=42, retry_after=2, count=1)
+    await talk.say("/photo")
+
+    async def refused() -> bool:
+        return (await stack.get("/playground/faults", stack.telegram))[0]["fired"] == 1
+
+    await eventually(refused, "the photo to wait")
+    for process in (await stack.queue())["processes"]:
+        os.kill(process["pid"], signal.SIGTERM)
+    await talk.hears("A photo.", "There it is.")
+    await stack.ready(int(processes))
+    await talk.hears_nothing_more()
 
 
 def fails(stack: Stack, **environ: str) -> tuple[int, str]:
