@@ -21,7 +21,7 @@ _LATELY: Final = 0.5
 _TIMES: Final = 10
 """For as many times what one took too long, no handling is begun."""
 
-_LONGEST: Final = 0.1
+_LONGEST: Final = 0.05
 """Seconds after which one is begun whatever comes in: handling slows down, and never stands still."""
 
 _FORGET: Final = 1.0001
