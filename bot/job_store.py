@@ -66,9 +66,7 @@ class JobStore:
 
     def keep_failed(self, spec: Spec, due: Due) -> None:
         """Keeps what a failed occurrence needs to be run after all, as long as its dead letter is kept."""
-        key, ttl = self._failed(due.token), DEAD_DAYS * 86_400
-        parts = (("spec", spec), ("due", due))
-        self._change([Write(key, part, self.dumps(as_dict(it), spec.name), ttl=ttl) for part, it in parts], [])
+        self._change(self._failed_writes(spec, due), [])
 
     def forget_failed(self, token: str) -> None:
         self._change([Write(self._failed(token), part, None) for part in ("spec", "due")], [])
@@ -104,6 +102,14 @@ class JobStore:
     def plan(self, id: str, spec: Spec, due: Due) -> None:
         """Sets its next occurrence."""
         self._change([self._due(id, due)], self._messages(id, spec, due))
+
+    def set_apart(self, id: str, spec: Spec, due: Due, following: Due) -> None:
+        """Sets what follows an occurrence now, whatever becomes of its run, which goes on as one that failed."""
+        writes = [*self._failed_writes(spec, due), self._due(id, following)]
+        messages = self._messages(id, spec, following)
+        self._blocking.ask(lambda redis: self._apply(redis, writes, messages))
+        self.forget_failed(due.token)
+        self.keep_data(id, following)
 
     def keep_data(self, id: str, due: Due) -> None:
         """Sets its data, `due` being the occurrence that is set already."""
@@ -180,6 +186,8 @@ class JobStore:
                 pipeline.hdel(below_tag(write.key), write.field)
             else:
                 pipeline.hset(below_tag(write.key), write.field, write.value)
+            if write.ttl is not None:
+                pipeline.expire(below_tag(write.key), write.ttl)
         for message in messages:
             pipeline.rpush(self._front, b'{"open":true,' + encode(message)[1:])  # as RedisInbox puts it
 
@@ -216,6 +224,11 @@ class JobStore:
                 send_at=max(0.0, min(due.at.timestamp(), time.time() + _FAR)),
             )
         ]
+
+    def _failed_writes(self, spec: Spec, due: Due) -> list[Write]:
+        key, ttl = self._failed(due.token), DEAD_DAYS * 86_400
+        parts = (("spec", spec), ("due", due))
+        return [Write(key, part, self.dumps(as_dict(it), spec.name), ttl=ttl) for part, it in parts]
 
     def _failed(self, token: str) -> str:
         return f"{self._specs}:failed:{token}"

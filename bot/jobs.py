@@ -29,11 +29,15 @@ from bot.runner import Work
 from queueing.errors import MalformedMessage
 from queueing.inbox import Inbox
 from queueing.message import Message
+from queueing.worker import takeovers_so_far
 
 _logger = logging.getLogger(__name__)
 
 _EARLY = 3600.0
 """Seconds before its time at which an occurrence is put off again: it was too far ahead for one message."""
+
+_SUSPECT = 2
+"""Take-overs after which an occurrence that kills its process once more is dead: see queueing/lua/grant.lua."""
 
 _LOADED = frozenset({"callback", "data", "name", "chat_id", "user_id"})
 
@@ -192,8 +196,10 @@ class SharedJobQueue(JobQueue[Any]):
         following = next_run(spec.trigger, due.at, now, coalesce=spec.coalesce)
         if following is None:
             self._store.remove(id, spec.name)
-        else:
+        elif takeovers_so_far() < _SUSPECT:
             self._store.plan(id, spec, Due(new_token(), following, due.data))
+        else:
+            self._store.set_apart(id, spec, due, Due(new_token(), following, due.data))
         if spec.grace is not None and late > spec.grace:
             _logger.warning("job %s is not run: it is %.1f s late, and %d were allowed", spec.name, late, spec.grace)
         else:

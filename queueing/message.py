@@ -199,7 +199,7 @@ def encode(message: Message) -> bytes:
         return json.dumps(
             {**message.body, **element}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
         ).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise MalformedMessage(f"the body cannot be written as JSON: {error}") from error
 
 

@@ -45,6 +45,7 @@ _DRAIN_PAUSE = 0.01
 a second a process, and leave the server time for those that send."""
 
 _failures: ContextVar[int] = ContextVar("failures_so_far", default=0)
+_takeovers: ContextVar[int] = ContextVar("takeovers_so_far", default=0)
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ _logger = logging.getLogger(__name__)
 def failures_so_far() -> int:
     """How often the message failed before that is being delivered: for a Deliver, which is not told."""
     return _failures.get()
+
+
+def takeovers_so_far() -> int:
+    """How often the message was taken over from a dead process before, likewise."""
+    return _takeovers.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +282,7 @@ class Worker:
 
     async def _outcome(self, lease: Lease) -> Outcome:
         _failures.set(lease.attempts)
+        _takeovers.set(lease.takeovers)
         try:
             permit = Permit(lambda: self._may_write(lease), lambda: self._note_last_byte(lease))
             return await self._deliver(lease.message, permit)

@@ -77,6 +77,13 @@ async def take_long(context: Context) -> None:
     HEARD.append("ended")
 
 
+async def hang(context: Context) -> None:
+    """Until it is told to go on."""
+    HEARD.append("hung")
+    while "go on" not in HEARD:  # noqa: ASYNC110  # it is told by a list
+        await asyncio.sleep(0.01)
+
+
 async def note_error(_: object, context: Context) -> None:
     HEARD.append((type(context.error).__name__, context.job.data if context.job else None))
 

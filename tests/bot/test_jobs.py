@@ -237,6 +237,44 @@ async def test_a_repeating_job_that_fails_goes_on(start: Start) -> None:
     await wait_until(moved_on, "the next occurrence to be set")
 
 
+async def test_a_repeating_job_goes_on_though_an_occurrence_is_poison(start: Start, redis: Redis) -> None:
+    alive = await start(works=False)
+    alive.jobs.run_repeating(job_bot.hang, 3600, first=0.1, name="deadly")
+    for _ in range(2):
+        dead = await start(works=False)
+
+        async def taken(dead: Process = dead) -> bool:
+            return bool((await dead.inbox.claim(1)).leases)
+
+        await wait_until(taken, "it to be taken")
+        await die(redis, dead, alive)
+    dead = await start()
+    try:
+        await wait_until(lambda: HEARD == ["hung"], "it to run")
+
+        async def poison() -> bool:
+            await die(redis, dead, alive)  # it is alive, and may be heard in between
+            return [letter.reason for letter in await alive.inbox.dead_letters()] == ["poison"]
+
+        await wait_until(poison, "whichever process looks to bury it")
+    finally:
+        HEARD[:] = ["go on"]
+    (job,) = alive.jobs.get_jobs_by_name("deadly")
+    following = job.next_t
+    assert following
+    assert following > datetime.now(UTC) + timedelta(minutes=59)
+    assert await alive.inbox.redrive_all() == 1
+    await wait_until(lambda: "hung" in HEARD, "the replay to run")
+    await wait_until(lambda: no_key(redis, ":failed:"), "nothing to be kept of it")
+    assert alive.jobs.get_jobs_by_name("deadly")[0].next_t == following
+
+
+async def die(redis: Redis, dead: Process, alive: Process) -> None:
+    await alive.inbox.claim(0)
+    await redis.zadd(below_tag(f"updates:{BOT}:processes"), {dead.inbox.incarnation: 1})
+    await alive.inbox.reap()
+
+
 async def test_jobs_made_at_start_by_all_exist_once(start: Start) -> None:
     for _ in range(6):
         process = await start(before=job_bot.make_jobs)

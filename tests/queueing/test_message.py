@@ -97,3 +97,11 @@ def test_check_id_takes_our_own_and_plain_ones() -> None:
 def test_canonical_chat_refuses(value: object) -> None:
     with pytest.raises(MalformedMessage, match="chat_id must be"):
         canonical_chat(value)
+
+
+def test_a_body_that_is_too_deep_is_malformed() -> None:
+    body: dict[str, object] = {}
+    for _ in range(100_000):
+        body = {"in": body}
+    with pytest.raises(MalformedMessage, match="recursion"):
+        encode(Message(bot="1", chat="42", id="a", body=body))
