@@ -87,6 +87,11 @@ def classify(error: Exception, *, worked: bool = False) -> Outcome:
             return _transient(error)
 
 
+def is_query_expired(error: BadRequest) -> bool:
+    """Whether a query was answered before, or is too old to be."""
+    return _QUERY_EXPIRED.search(str(error)) is not None
+
+
 def _transient(error: Exception) -> RetryLater:
     text = mask(str(error))
     match error:

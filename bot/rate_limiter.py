@@ -19,8 +19,9 @@ such as a chat_id that no chat can have, goes directly, for Telegram to judge.
 """
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ from bot.derived import result_of
 from bot.endings import ENDED, Endings
 from bot.methods import EDITS, Way, way_of_call
 from bot.outbox import Outbox
+from bot.outcomes import is_query_expired
 from bot.provisional import message_id, parents_of, queue_id
 from bot.refusals import StillQueued, refusal
 from bot.run import NUMBER_BITS, Run, current_run
@@ -46,6 +48,20 @@ Result = bool | dict[str, Any] | list[dict[str, Any]]
 Callback = Callable[..., Coroutine[Any, Any, Result]]
 
 _IN_API_KWARGS = "rate_limit_args"
+
+_logger = logging.getLogger(__name__)
+
+
+async def _at_once(method: str, call: Awaitable[Result]) -> Result:
+    """Of a button whose press was answered before, by a run that its process did not survive, or that waited for too
+    long, nobody sees the answer any more: no reason for the rest of the handler not to run."""
+    try:
+        return await call
+    except BadRequest as error:
+        if method != "answerCallbackQuery" or current_run() is None or not is_query_expired(error):
+            raise
+        _logger.info("the press of a button was answered before, or too late: %s", error)
+        return True
 
 
 class Files(Protocol):
@@ -115,7 +131,7 @@ class QueuedRateLimiter(BaseRateLimiter[SendOptions]):
         uploads = any(given.input_files for given in inputs.values())
         # What names a message that has no real id yet can only go behind it.
         if (way is Way.DIRECT and not parents_of(parameters)) or (uploads and self._files is None):
-            return await callback(*args, **kwargs)
+            return await _at_once(endpoint, callback(*args, **kwargs))
         wait = self._wait_of(way, endpoint, options)
         # Before anything is awaited: of calls that are made together, the same is the first when the run is run again.
         run = current_run()

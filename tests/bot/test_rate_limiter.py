@@ -561,3 +561,20 @@ async def test_handlers_answers_arrive_in_order_and_at_the_chat_s_limit(redis_ur
         await wait_until(lambda: len(called(playground)) == 4, "four calls")
     assert [call.text for call in called(playground)] == ["one", "<b>two</b>", "three", "four"]
     assert called(playground)[3].message_id == called(playground)[0].message_id
+
+
+# --- what is made at once
+
+
+async def test_a_press_that_was_answered_before_stops_no_handler(idle: Process, playground: Playground) -> None:
+    """The handler's process died after its answer, and it is run again."""
+    await idle.bot.get_me()
+    playground.world.bots[int(BOT)].ask("7")
+    for _ in range(2):
+        with run_of("1:update:17"):
+            assert await idle.bot.answer_callback_query("7")
+    assert [call.status for call in called(playground, "answerCallbackQuery")] == [200, 400]
+    with pytest.raises(BadRequest, match="too old"):
+        await idle.bot.answer_callback_query("7")
+    with run_of("1:update:17"), pytest.raises(BadRequest, match="too old"):
+        await idle.bot.answer_inline_query("7", [])
