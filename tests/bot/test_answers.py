@@ -22,7 +22,7 @@ from bot.services import Services
 from queueing.contract import QueueStats
 from queueing.limits import OFF, RateLimits
 from tests.bot.chat_server import ChatServer, chat_server
-from tests.bot.served import BOT, TOKEN, say, sent_texts, settings_for, telegram
+from tests.bot.served import BOT, TOKEN, say, sent_texts, settings_for
 from tests.bot.served import application as app_of
 from tests.conftest import wait_until
 
@@ -40,12 +40,6 @@ class Direct(BaseRateLimiter[Any]):
         self, callback: Callable[..., Any], args: Any, kwargs: Any, endpoint: str, data: Any, rate_limit_args: Any
     ) -> Any:
         return await callback(*args, **kwargs)
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

@@ -28,12 +28,6 @@ MESSAGES = "/api/v1/messages"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
-
-
 @pytest.fixture(params=["redis", "memory"])
 async def client(
     request: pytest.FixtureRequest, playground: Playground, redis_url: str, own_lock_directory: None

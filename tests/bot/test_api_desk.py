@@ -14,19 +14,13 @@ from bot.playground import Playground
 from queueing.limits import OFF
 from queueing.message import Message
 from tests.bot.handled import started_inbox
-from tests.bot.served import BOT, application, sent_texts, settings_for, telegram
+from tests.bot.served import BOT, application, sent_texts, settings_for
 from tests.conftest import Server, wait_until
 
 MESSAGES = "/api/v1/messages"
 DEAD = "/api/v1/dead"
 TOO_LONG = "x" * 5000
 SECRET = "123:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture(params=["redis", "memory"])

@@ -12,18 +12,12 @@ from bot.broadcast_api import MAX_BODY, MOST
 from bot.playground import Playground
 from bot.playground.faults import Fault
 from queueing.limits import OFF
-from tests.bot.served import BOT, application, sent_texts, settings_for, telegram
+from tests.bot.served import BOT, application, sent_texts, settings_for
 from tests.conftest import wait_until
 
 BROADCASTS = "/api/v1/broadcasts"
 QUICK = {"rate_chat": OFF, "rate_global": OFF, "rate_group": OFF}
 COUNTS = ("total", "waiting", "sent", "blocked", "failed", "cancelled", "expired")
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

@@ -18,15 +18,9 @@ from bot.cli import main
 from bot.playground import Playground
 from bot.playground.faults import Fault
 from queueing.limits import OFF
-from tests.bot.served import BOT, ROOT, application, sent_texts, settings_for, telegram
+from tests.bot.served import BOT, ROOT, application, sent_texts, settings_for
 
 Run = Callable[..., Awaitable[str]]
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

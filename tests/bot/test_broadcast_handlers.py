@@ -14,17 +14,11 @@ from bot.broadcasts import Progress, Status
 from bot.playground import Playground
 from bot.playground.people import Deed, Press, perform
 from queueing.limits import OFF
-from tests.bot.served import BOT, application, say, sent_texts, settings_for, telegram
+from tests.bot.served import BOT, application, say, sent_texts, settings_for
 from tests.conftest import wait_until
 
 ADMIN, GROUP, STRANGER = 42, -77, 43
 SUBSCRIBERS = f"{{telegram_messages}}:subscribers:{BOT}"
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

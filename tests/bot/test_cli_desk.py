@@ -20,17 +20,11 @@ from bot.playground.faults import Fault
 from queueing.limits import OFF
 from queueing.message import Message
 from tests.bot.handled import started_inbox
-from tests.bot.served import BOT, ROOT, application, sent_texts, settings_for, telegram
+from tests.bot.served import BOT, ROOT, application, sent_texts, settings_for
 from tests.conftest import wait_until
 
 Run = Callable[..., Awaitable[str]]
 TOO_LONG = "x" * 5000
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

@@ -17,18 +17,12 @@ from queueing.limits import OFF, Rate, RateLimits
 from queueing.redis_queue import RedisQueue
 from queueing.retry import RetryPolicy
 from queueing.worker import Worker
-from tests.bot.served import BOT, TOKEN, telegram
+from tests.bot.served import BOT, TOKEN
 
 FRONT = "telegram_messages"
 OLD, NEW = -500, -1_000_000_000_777
 GROUP = Rate(5, 0.5)
 Eventually = Callable[..., Awaitable[None]]
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from telegram.error import InvalidToken, NetworkError
 from telegram.ext import Defaults
 
 from bot.outbox import Outbox
-from bot.playground import Playground, start_playground
+from bot.playground import Playground
 from bot.queued_bot import GetMeCache, QueuedBot
 from bot.transport import AiohttpRequest
 from queueing.memory_queue import MemoryQueue
@@ -34,13 +34,6 @@ class Kept:
     @property
     def cache(self) -> GetMeCache:
         return GetMeCache(self.load, self.save)
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    playground = await start_playground()
-    yield playground
-    await playground.close()
 
 
 @pytest.fixture

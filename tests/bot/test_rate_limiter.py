@@ -20,7 +20,7 @@ from telegram.constants import ParseMode
 from telegram.error import BadRequest, Forbidden, NetworkError, TelegramError, TimedOut
 from telegram.ext import Application, ContextTypes, Defaults, MessageHandler, filters
 
-from bot.playground import Playground, start_playground
+from bot.playground import Playground
 from bot.playground.faults import Fault
 from bot.provisional import queue_id
 from bot.refusals import Cancelled, Expired, StillQueued
@@ -32,13 +32,6 @@ from tests.bot.hooked import BOT, CHAT, Process, at_telegram, called, process, r
 from tests.conftest import wait_until
 
 KEYBOARD = InlineKeyboardMarkup([[InlineKeyboardButton("a", callback_data="b")]])
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    playground = await start_playground()
-    yield playground
-    await playground.close()
 
 
 @pytest.fixture

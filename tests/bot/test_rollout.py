@@ -25,19 +25,12 @@ from tests.bot.served import (
     processes,
     sent_texts,
     settings_for,
-    telegram,
 )
 from tests.conftest import Server, wait_until
 
 MESSAGES = "/api/v1/messages"
 IN_REDIS = [chat for chat in range(1, 1000) if is_in_share(BOT, str(chat), 50)]
 IN_MEMORY = [chat for chat in range(1, 1000) if chat not in IN_REDIS]
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

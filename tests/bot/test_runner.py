@@ -19,16 +19,10 @@ from queueing.inbox import Conflict, Write
 from queueing.message import Message
 from queueing.redis_inbox import RedisInbox
 from tests.bot.handled import Bot, Process, running_bot, say, text_update
-from tests.bot.served import BOT, telegram
+from tests.bot.served import BOT
 from tests.conftest import wait_until
 
 Q = "{telegram_messages}"
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

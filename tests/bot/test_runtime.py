@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -37,17 +36,10 @@ from tests.bot.served import (
     say,
     sent_texts,
     settings_for,
-    telegram,
 )
 from tests.conftest import Server, free_port, raw, wait_until
 
 MESSAGES = "/api/v1/messages"
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 async def becomes_ready(client: httpx.AsyncClient) -> None:

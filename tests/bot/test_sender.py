@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import pytest
 
 from bot import sender as sender_module
-from bot.playground import Playground, start_playground
+from bot.playground import Playground
 from bot.playground.faults import Fault
 from bot.playground.ledger import Call
 from bot.sender import Sender
@@ -56,13 +56,6 @@ async def request_() -> AsyncIterator[AiohttpRequest]:
     request = AiohttpRequest(5.0)
     yield request
     await request.shutdown()
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    playground = await start_playground()
-    yield playground
-    await playground.close()
 
 
 @pytest.fixture

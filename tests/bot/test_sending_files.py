@@ -16,7 +16,7 @@ from bot import store
 from bot.file_store import PIECE, DiskFiles, RedisFiles
 from bot.files import Files
 from bot.outbox import MAX_ELEMENT
-from bot.playground import Playground, start_playground
+from bot.playground import Playground
 from bot.playground.faults import Fault
 from bot.playground.ledger import Call
 from bot.sender import Sender
@@ -92,13 +92,6 @@ class House:
 async def packed(files: Files, method: str, data: Mapping[str, Any], chat: int = 1001) -> Message:
     parameters, refs = await files.pack(data)
     return Message(bot=BOT, chat=str(chat), body={"method": method, "kwargs": parameters, "files": refs}, id=new_id())
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    playground = await start_playground()
-    yield playground
-    await playground.close()
 
 
 @pytest.fixture

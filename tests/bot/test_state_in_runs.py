@@ -16,16 +16,10 @@ from bot.state import Keeper
 from queueing.redis_inbox import RedisInbox
 from tests.bot.handled import Bot, Process, running_bot, say, text_update
 from tests.bot.processes import message
-from tests.bot.served import BOT, telegram
+from tests.bot.served import BOT
 
 Context = ContextTypes.DEFAULT_TYPE
 STATE = f"{{telegram_messages}}:state:{BOT}"
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

@@ -21,17 +21,11 @@ from queueing.errors import QueueUnavailable
 from queueing.events import Acked
 from queueing.limits import OFF
 from queueing.message import Message, MessageState
-from tests.bot.served import Gunicorn, application, processes, sent_texts, settings_for, telegram
+from tests.bot.served import Gunicorn, application, processes, sent_texts, settings_for
 from tests.conftest import wait_until
 
 MESSAGES = "/api/v1/messages"
 HI = {"chat_id": 42, "text": "hi"}
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 def sync(playground: Playground, redis_url: str | None, **more: Any) -> Any:

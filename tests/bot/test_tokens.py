@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from bot import outcomes
-from bot.playground import Playground, start_playground
+from bot.playground import Playground
 from bot.playground.faults import Fault
 from bot.sender import Sender
 from bot.transport import AiohttpRequest
@@ -29,13 +29,6 @@ async def queue(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
     await queue.start()
     yield queue
     await queue.close()
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    playground = await start_playground()
-    yield playground
-    await playground.close()
 
 
 @pytest.fixture

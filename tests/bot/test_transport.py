@@ -27,7 +27,7 @@ from telegram.error import (
 )
 
 from bot import transport
-from bot.playground import Playground, start_playground
+from bot.playground import Playground
 from bot.transport import (
     MAY_WRITE,
     AiohttpRequest,
@@ -54,13 +54,6 @@ async def request_() -> AsyncIterator[AiohttpRequest]:
     request = AiohttpRequest(5.0)
     yield request
     await request.shutdown()
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    playground = await start_playground()
-    yield playground
-    await playground.close()
 
 
 @contextlib.contextmanager

@@ -25,14 +25,8 @@ from queueing.errors import QueueUnavailable
 from queueing.memory_queue import MemoryQueue
 from queueing.redis_inbox import RedisInbox
 from queueing.retry import Ack
-from tests.bot.served import SECRET, SECRET_HEADER, TOKEN, listening, telegram
+from tests.bot.served import SECRET, SECRET_HEADER, TOKEN, listening
 from tests.conftest import Server, wait_until
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    async with telegram() as running:
-        yield running
 
 
 @pytest.fixture

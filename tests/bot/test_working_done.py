@@ -1,23 +1,13 @@
 """Working… → Done, a thousand times."""
 
 import re
-from collections.abc import AsyncIterator
 
-import pytest
-
-from bot.playground import Playground, start_playground
+from bot.playground import Playground
 from queueing.limits import Rate, RateLimits
 from tests.bot.hooked import at_telegram, called, process, run_of
 from tests.conftest import wait_until
 
 TIMES, CHATS = 1_000, 50
-
-
-@pytest.fixture
-async def playground() -> AsyncIterator[Playground]:
-    playground = await start_playground()
-    yield playground
-    await playground.close()
 
 
 async def test_a_thousand_edits_hit_the_right_message_within_the_limits_and_no_handler_waits(
