@@ -16,10 +16,11 @@ from telegram.error import TelegramError
 from telegram.ext import Application, ApplicationBuilder, BasePersistence, ExtBot, JobQueue
 
 from bot.bot_app import BotApp, wants_builder
-from bot.intake import AnyApplication, IntakeApplication
+from bot.intake import IntakeApplication
 from bot.patience import pause_after
 from bot.queued_bot import QueuedBot
 from bot.services import Services
+from bot.stateful import AnyApplication
 
 _logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Builder(ApplicationBuilder[Any, Any, Any, Any, Any, Any]):
 
     def application_class(
         self,
-        application_class: type[Application[Any, Any, Any, Any, Any, Any]],
+        application_class: type[AnyApplication],
         kwargs: dict[str, object] | None = None,
     ) -> "Builder":
         """As PTB's. What the class overrides comes before ours."""

@@ -10,12 +10,13 @@ from itertools import chain
 from typing import Any
 
 from telegram import Update
-from telegram.ext import Application, BaseHandler, ConversationHandler
+from telegram.ext import BaseHandler, ConversationHandler
 from telegram.ext._handlers.conversationhandler import PendingState
 
 from bot.changes import Change
 from bot.pickling import Pickler
 from bot.run_local import Locals, RunLocal
+from bot.stateful import AnyApplication
 from queueing.inbox import Write
 
 Handler = ConversationHandler[Any]
@@ -35,7 +36,7 @@ class Place:
         return f"conversation {self.name} {' '.join(map(str, self.key))}"
 
 
-def conversations_of(application: Application[Any, Any, Any, Any, Any, Any]) -> dict[str, Handler]:
+def conversations_of(application: AnyApplication) -> dict[str, Handler]:
     """All ConversationHandlers, those within others too, by name: a persistent one's own, else its place among the
     conversations of its group or parent, such as "0/1". One used in several places has the name of the first."""
     found: dict[str, Handler] = {}
@@ -59,7 +60,7 @@ def _collect(
         _collect(inner, name, found, seen)
 
 
-def places(application: Application[Any, Any, Any, Any, Any, Any], update: Update) -> list[Place]:
+def places(application: AnyApplication, update: Update) -> list[Place]:
     """The conversations that the update may belong to."""
     found = []
     for name, handler in conversations_of(application).items():

@@ -19,6 +19,7 @@ from telegram.ext import Application
 from bot.origin import FailedUpdate
 from bot.refusals import error_of
 from bot.runner import Kind, Work
+from bot.stateful import AnyApplication
 from bot.traces import summary
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.events import Buried, Event
@@ -26,8 +27,6 @@ from queueing.message import Message, Priority
 from queueing.tasks import end
 
 _logger = logging.getLogger(__name__)
-
-AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 
 
 class Inbox(Protocol):

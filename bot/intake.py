@@ -15,19 +15,16 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from telegram import Update
-from telegram.ext import Application
 
 from bot.lanes import update_message
 from bot.origin import origin_of
 from bot.run import Run, carry_out, current_run, is_of_the_queue
-from bot.stateful import StatefulApplication
+from bot.stateful import AnyApplication, StatefulApplication
 from bot.updates import UpdateLog
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.inbox import Inbox, Standing
 
 _logger = logging.getLogger(__name__)
-
-AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 
 
 class Taken(StrEnum):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from telegram import Update
-from telegram.ext import Application, ConversationHandler
+from telegram.ext import ConversationHandler
 from telegram.ext._handlers.conversationhandler import _ConversationTimeoutContext  # what its timeout's job carries
 
 from bot.conversations import conversations_of
+from bot.stateful import AnyApplication
 
-AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 AnyConversation = ConversationHandler[Any]
 
 _CONVERSATION = "conversation "

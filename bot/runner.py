@@ -22,11 +22,12 @@ from typing import Any, Final, Protocol
 
 from telegram import Update
 
-from bot.intake import AnyApplication, process
+from bot.intake import process
 from bot.origin import origin_of
 from bot.outbox import Outbox
 from bot.pickling import StateError
 from bot.run import Run, carry_out, is_of_the_queue
+from bot.stateful import AnyApplication
 from bot.traces import summary, with_traceback
 from queueing.errors import MalformedMessage, QueueFull, QueueUnavailable
 from queueing.inbox import Commit, Conflict, Inbox, Write

@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from telegram import Update
-from telegram.ext import Application
 
 from bot.bot_data import RunBotData
 from bot.callback_data import CLEARED, FIELD, SharedCallbackData
@@ -30,7 +29,7 @@ from bot.changes import Change
 from bot.conversations import changes, places, put
 from bot.pickling import Pickler
 from bot.run_local import Locals, set_locals
-from bot.stateful import STATE, StatefulApplication
+from bot.stateful import STATE, AnyApplication, StatefulApplication
 from bot.stored_data import StoredData, field_of
 from queueing.errors import QueueError
 from queueing.inbox import Conflict, Write
@@ -136,7 +135,7 @@ class Keeper:
     is no StatefulApplication.
     """
 
-    def __init__(self, application: Application[Any, Any, Any, Any, Any, Any], store: Store, bot: str) -> None:
+    def __init__(self, application: AnyApplication, store: Store, bot: str) -> None:
         if not isinstance(application, StatefulApplication):
             raise TypeError(f"{type(application).__name__} cannot share its state; build it with the builder given")
         self._application = application

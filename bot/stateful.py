@@ -10,6 +10,8 @@ from telegram.ext import Application, BasePersistence, PersistenceInput
 
 _logger = logging.getLogger(__name__)
 
+AnyApplication = Application[Any, Any, Any, Any, Any, Any]
+
 
 class DataById(Protocol):
     """What a run has of users and chats."""
@@ -35,7 +37,7 @@ STATE: Final[ContextVar[RunState | None]] = ContextVar("run_state", default=None
 """That of the run that the caller is part of."""
 
 
-class StatefulApplication(Application[Any, Any, Any, Any, Any, Any]):
+class StatefulApplication(AnyApplication):
     """As PTB's, until `share_state` is called. From then on `user_data`, `chat_data` and `bot_data` are those of the
     caller's run. Outside of any, `bot_data` is the process's own, and the others have nobody in them.
 

@@ -9,12 +9,13 @@ from telegram.ext import ApplicationBuilder
 
 from bot.handling import Handling
 from bot.identity import own_get_me
-from bot.intake import AnyApplication, IntakeApplication, QueuedIntake, Taken
+from bot.intake import IntakeApplication, QueuedIntake, Taken
 from bot.outbox import Outbox
 from bot.provisional import queue_id
 from bot.queued_bot import QueuedBot
 from bot.run import current_run
 from bot.runner import Keeper, Kind, Loaded, Runner, updates_for
+from bot.stateful import AnyApplication
 from bot.transport import AiohttpRequest
 from queueing.events import Event
 from queueing.inbox import Conflict, Write

@@ -15,13 +15,14 @@ from telegram.ext import ApplicationBuilder, TypeHandler
 
 from bot import patience, polling
 from bot.identity import own_get_me
-from bot.intake import AnyApplication, InlineIntake, IntakeApplication
+from bot.intake import InlineIntake, IntakeApplication
 from bot.outbox import Outbox
 from bot.patience import explain, pause_after
 from bot.playground import Playground
 from bot.playground.faults import Fault
 from bot.polling import Poller
 from bot.queued_bot import QueuedBot
+from bot.stateful import AnyApplication
 from bot.store import leader_key
 from bot.transport import AiohttpRequest, Flood
 from bot.updates import UpdateLog

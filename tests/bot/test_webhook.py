@@ -13,10 +13,11 @@ from telegram import Update
 from telegram.ext import ApplicationBuilder, MessageHandler, TypeHandler, filters
 
 from bot.identity import own_get_me
-from bot.intake import AnyApplication, InlineIntake, Intake, IntakeApplication, QueuedIntake, Taken
+from bot.intake import InlineIntake, Intake, IntakeApplication, QueuedIntake, Taken
 from bot.outbox import Outbox
 from bot.playground import Playground
 from bot.queued_bot import QueuedBot
+from bot.stateful import AnyApplication
 from bot.transport import AiohttpRequest
 from bot.updates import UpdateLog
 from bot.webhook import MAX_BODY, Webhook
