@@ -65,9 +65,7 @@ def failures_for(application: AnyApplication) -> Kind:
             update = failed_update(application, failed)
         except Exception as error:  # the origin is what any program may have pushed
             raise MalformedMessage(f"the origin of a failed send cannot be read: {summary(error)}") from error
-        chat, user = update.effective_chat, update.effective_user
-        ids = (chat.id if chat else None, user.id if user else None)
-        return Work(lambda: handle_failure(application, failed), update, *ids)
+        return Work(lambda: handle_failure(application, failed), update)
 
     return work
 

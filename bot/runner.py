@@ -57,8 +57,9 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a message of the inbox asks for. handle: calls the handlers. chat_id, user_id: whose state they see.
-    about: what error handlers are told when one of its sends fails, see Run; None: nothing."""
+    """What a message of the inbox asks for. handle: calls the handlers. update: whose chat's and user's state they see;
+    chat_id, user_id: whose else. about: what error handlers are told when one of its sends fails, see Run; None:
+    nothing."""
 
     handle: Callable[[], Any]
     update: Update | None = None
@@ -198,11 +199,10 @@ def updates_for(application: AnyApplication) -> Kind:
     def work(message: Message) -> Work:
         try:
             update = Update.de_json(dict(message.body["update"]), application.bot)
-            chat, user = update.effective_chat, update.effective_user
+            about = origin_of(update)
         except Exception as error:  # PTB's parsers raise whatever a field of an unexpected shape leads to
             raise MalformedMessage(f"the update cannot be read: {summary(error)}") from error
-        ids = (chat.id if chat else None, user.id if user else None)
-        return Work(lambda: process(application, update), update, *ids, about=origin_of(update))
+        return Work(lambda: process(application, update), update, about=about)
 
     return work
 

@@ -23,40 +23,39 @@ from redis.backoff import ExponentialWithJitterBackoff
 from queueing import connection
 
 QUEUE = "telegram_messages"
-_TAG = f"{{{QUEUE}}}"
 
 
 def below_tag(name: str) -> str:
     """The key of that name; see queueing.inbox.Write."""
-    return f"{_TAG}:{name}"
+    return f"{{{QUEUE}}}:{name}"
 
 
 def leader_key(bot: str) -> str:
-    return f"{_TAG}:leader:{bot}"
+    return below_tag(f"leader:{bot}")
 
 
 def me_key(bot: str) -> str:
-    return f"{_TAG}:me:{bot}"
+    return below_tag(f"me:{bot}")
 
 
 def line_keys(bot: str) -> tuple[str, str]:
-    return f"{_TAG}:line:{bot}", f"{_TAG}:line:heard:{bot}"
+    return below_tag(f"line:{bot}"), below_tag(f"line:heard:{bot}")
 
 
 def idempotency_key(key: str) -> str:
-    return f"{_TAG}:first:{key}"
+    return below_tag(f"first:{key}")
 
 
 def file_key(key: str) -> str:
-    return f"{_TAG}:file:{key}"
+    return below_tag(f"file:{key}")
 
 
 def file_uses_key(key: str) -> str:
-    return f"{_TAG}:file:{key}:uses"
+    return below_tag(f"file:{key}:uses")
 
 
 def shown_key(broadcast: str) -> str:
-    return f"{_TAG}:shown:{broadcast}"
+    return below_tag(f"shown:{broadcast}")
 
 
 def connect(redis_url: str, timeout: float) -> "Redis":
