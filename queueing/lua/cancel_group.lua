@@ -1,10 +1,9 @@
 #!lua flags=allow-oom
--- cancel_group: none of a group that is not in flight is sent any more; each is cleared when it is the head (grant.lua).
+-- cancel_group: see recall_group.lua.
 --
 -- KEYS  1 front door
 -- ARGV  1 group
--- include: keys, bell
+-- include: keys, bell, recall_group
 
-redis.call('HSET', group_key(ARGV[1]), '#cancelled', 1)
-redis.call('EXPIRE', group_key(ARGV[1]), 30 * 24 * 3600)
+recall_group(ARGV[1])
 ring()

@@ -5,7 +5,7 @@
 -- ARGV  1 id
 -- Returns its status: cancelled, also a second time, or done if that came first; dropped if it was not started; '' if it
 -- is not known
--- include: keys, aliases, bell, broadcasts
+-- include: keys, aliases, bell, recall_group, broadcasts
 
 local id = ARGV[1]
 local key = broadcast_key(id)
@@ -19,9 +19,7 @@ if status == 'draft' then
 end
 if status == 'cancelled' then return status end
 if finished then return 'done' end
--- As cancel_group: what is in the queue is dropped at its turn.
-redis.call('HSET', group_key(id), '#cancelled', 1)
-redis.call('PEXPIRE', group_key(id), KEPT_MS)
+recall_group(id)
 redis.call('LREM', spreading_key(bot), 0, id)
 redis.call('HSET', key, 'status', 'cancelled', 'recalled', total - tonumber(spread or 0))
 ring()
