@@ -74,7 +74,7 @@ class Metrics:
         self._delivery = self._histogram("delivery_seconds", "From acceptance to confirmation.", _WAITS, ("priority",))
         self._pickup = self._histogram("pickup_seconds", "From acceptance to a worker's hands.", _WAITS)
         self._send = self._histogram("send_seconds", "One attempt that was confirmed.", _CALLS, ("method",))
-        self._update = self._histogram("webhook_seconds", "One update, from its first byte to the answer.", _ANSWERS)
+        self._update = self._histogram("webhook_seconds", "One update, from its headers to the answer.", _ANSWERS)
         self._handled = self._counter("updates_handled", "Runs of handlers, by what came of them.", ("result",))
         self._handling = self._histogram("update_seconds", "An update, from acceptance to its end.", _WAITS)
         self._workers = self._gauge("workers", "Worker coroutines.")
