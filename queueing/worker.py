@@ -210,7 +210,7 @@ class Worker:
             await self._pause(request, claim)
 
     async def _gather(self, took: float) -> None:
-        """Lets settlements wait for others, but not for long, and never for nothing. took: by the last call, seconds."""
+        """Lets settlements wait for others, but not for long. took: seconds, by the last call."""
         if not self._done or not self._held:
             return
         self._all_done.clear()
