@@ -21,7 +21,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     for _, account in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
       redis.call('ZREM', BOTS_DUE, account)
       redis.call('ZADD', BOTS, account_served_at(account), account)
-      blocked[account], in_bots[account] = false, true
+      blocked[account], in_bots[account], bots_in_turn = false, true, nil
     end
   end
 
@@ -39,7 +39,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   local function block(account, free_at)
     redis.call('ZREM', BOTS, account)
     redis.call('ZADD', BOTS_DUE, free_at, account)
-    blocked[account], in_bots[account] = true, nil
+    blocked[account], in_bots[account], bots_in_turn = true, nil, nil
   end
 
   -- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
@@ -58,8 +58,14 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
   end
 
+  -- How many bots were served of late, and which of them are known to be among those, or not.
+  local many_served, is_served = nil, {}
+
   local function is_the_only_one(bot)
-    return redis.call('ZCARD', SERVED) == (redis.call('ZSCORE', SERVED, bot) and 1 or 0)
+    many_served = many_served or redis.call('ZCARD', SERVED)
+    if many_served > 1 then return false end
+    if is_served[bot] == nil then is_served[bot] = redis.call('ZSCORE', SERVED, bot) and true end
+    return many_served == (is_served[bot] and 1 or 0)
   end
 
   local function may_take_bulk(bot)
@@ -78,7 +84,8 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   local function choose_account(passed)
     local second
     local put_off = 0
-    for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
+    bots_in_turn = bots_in_turn or redis.call('ZRANGE', BOTS, 0, 9 + passed.count)
+    for _, account in ipairs(bots_in_turn) do
       if not passed[account] then
         local bot, free_at = bot_of_account(account), may_leave_at(account)
         if free_at > now then
@@ -112,6 +119,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     end
     passed[account] = true
     passed.count = passed.count + 1
+    bots_in_turn = nil
     if more then return end
     redis.call('ZREM', BOTS, account)
     in_bots[account] = nil
@@ -183,22 +191,22 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   local turned = {} -- accounts that had a turn in this call
   local function note_turn(account, bot)
     if turned[account] and in_bots[account] then return end
-    turned[account], in_bots[account] = true, true
+    turned[account], in_bots[account], bots_in_turn = true, true, nil
     redis.call('ZADD', BOTS, now, account)
-    redis.call('ZADD', SERVED, now, bot)
+    if redis.call('ZADD', SERVED, now, bot) == 1 then many_served = nil end
+    is_served[bot] = true
     redis.call('PEXPIRE', SERVED, OF_LATE_MS)
   end
 
   local function lease(grant, message, priority, account, token, call)
     local lane, bot = grant[1], bot_of_account(account)
-    local paid = message.paid and ' p' or ''
     leased[#leased + 1] = lane
-    leased[#leased + 1] = string.format('%s %d %s %.0f%s', token, call, priority, now, paid)
+    leased[#leased + 1] = token .. ' ' .. call .. ' ' .. priority .. ' ' .. text_of(now) .. (message.paid and ' p' or '')
     note_turn(account, bot)
     count_departure(lane, account, token)
     note_probe(bot, lane)
     take_in_hand(bot, priority)
-    parents.use(message)
+    if message.after then parents.use(message) end
     grant[2] = token
     if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
     return grant

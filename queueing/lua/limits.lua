@@ -8,9 +8,6 @@
 local LIMITS, singles = {}, {}
 local WRITE_WITHIN_MS = 500 -- limits.WRITE_WITHIN
 
--- What the pace may catch up when nobody asked in time: ms, but one slot at least.
-local CATCH_UP_MS = 50
-
 local function read_limits(text)
   for scope, n, period in string.gmatch(text, '(%S+) (%d+) ([%d.]+)') do
     LIMITS[scope] = { n = tonumber(n), period = tonumber(period) }
@@ -55,13 +52,8 @@ end
 
 -- A minute longer than it matters: keys expire by the server's clock, and early if that is set forward.
 local function keep_log(key, limit)
-  redis.call('PEXPIRE', key, math.ceil(limit.period) + WRITE_WITHIN_MS + 60000)
+  redis.call('PEXPIRE', key, text_of(math.ceil(limit.period) + WRITE_WITHIN_MS + 60000))
 end
-
--- What is past goes: of a chat that was at its limit, since its log is full; of others in one of eight milliseconds.
-local TRIMMED_EVERY_MS = 8
-
-local function trim_log(key, limit) redis.call('ZREMRANGEBYSCORE', key, '-inf', now - limit.period) end
 
 -- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,
 -- under "hand scope" → "since reason": it ends by a person alone, who does not end a flood wait with it.
@@ -117,6 +109,12 @@ end
 
 local account_limit_ends, pace_free_at, count_departure, correct_departure, look_earlier, take_back_departure, write_departures
 do -- a script has room for 200 local names
+  local CATCH_UP_MS = 50 -- what the pace may catch up when nobody asked in time, but one slot at least
+  local TRIMMED_EVERY_MS = 8
+
+  -- What is past goes: of a chat that was at its limit, since its log is full; of others in one of eight milliseconds.
+  local function trim_log(key, limit) redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period)) end
+
   -- account → the time of its next slot, as far as this script knows; those that it changed are written at its end.
   local paces, changed_paces = {}, {}
 
@@ -160,7 +158,7 @@ do -- a script has room for 200 local names
     local limit = limit_of_chat(lane)
     if limit.n > 0 then
       local key = log_key('chat:' .. lane)
-      redis.call('ZADD', key, now + WRITE_WITHIN_MS, token)
+      redis.call('ZADD', key, text_of(now + WRITE_WITHIN_MS), token)
       if chats_free[lane] ~= 0 or wall % TRIMMED_EVERY_MS == 0 then trim_log(key, limit) end
       keep_log(key, limit)
       chats_free[lane] = nil
@@ -169,7 +167,7 @@ do -- a script has room for 200 local names
     if limit.n == 0 then return end
     local entries = leaving[account] or {}
     leaving[account] = entries
-    entries[#entries + 1] = now + WRITE_WITHIN_MS
+    entries[#entries + 1] = text_of(now + WRITE_WITHIN_MS)
     entries[#entries + 1] = token
     local slot = limit.period / limit.n
     local earliest = now - math.max(CATCH_UP_MS, slot)
@@ -181,13 +179,13 @@ do -- a script has room for 200 local names
   -- It left at this time, ms.
   function correct_departure(lane, account, token, at)
     if limit_of_chat(lane).n > 0 then
-      redis.call('ZADD', log_key('chat:' .. lane), 'XX', at, token)
+      redis.call('ZADD', log_key('chat:' .. lane), 'XX', text_of(at), token)
       chats_free[lane] = nil
     end
     if limit_of_account(account).n == 0 then return end
     local entries = corrected[account] or {}
     corrected[account] = entries
-    entries[#entries + 1] = at
+    entries[#entries + 1] = text_of(at)
     entries[#entries + 1] = token
   end
 
