@@ -1,6 +1,6 @@
 -- grant: the one place where a message is admitted. Every limit is asked before anything is written.
 
-local promote, granted, read_hand, grant_alone, grant, next_due, at_the_doors
+local promote, granted, read_hand, grant_alone, grant, next_due
 
 local leased = {} -- lane and value of what is to be written into the process's `held` hash
 
@@ -13,6 +13,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
 
   -- What has become due goes back to its place, at most 100 of each kind a call.
   function promote()
+    if not any_due then return end
     for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
       redis.call('ZREM', DUE, lane)
       if any_tried then leave_ready(lane) end -- for a lower priority, while this one's retry was not due
@@ -289,15 +290,12 @@ do -- a script has room for 200 local names; all the rest here is for these alon
 
   -- ms until a lane, a bot or a scheduled message has to be looked at again; -1: none is waiting for a time
   function next_due()
+    if redis.call('EXISTS', DUE, BOTS_DUE, SCHEDULED) == 0 then return -1 end
     local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
     local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
     local scheduled = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
     local due = scheduled and tonumber(scheduled) + skew
     local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER), due or FOR_EVER)
     return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
-  end
-
-  function at_the_doors()
-    return redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF)
   end
 end

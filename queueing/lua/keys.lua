@@ -54,12 +54,13 @@ local BELL = 'telequeue:bell'
 
 -- wall: milliseconds since 1970 by the server's clock: what people mean by a time. now: the same without the jumps of
 -- that clock, which all processes share: it never goes back. See clock.lua.
-local wall, skew, seen, now
+-- last_wall: what `wall` was when anybody was heard last; nil: nobody was yet.
+local wall, skew, seen, now, last_wall
 do -- a script has room for 200 local names
   local clock = redis.call('TIME')
   wall = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  local kept = redis.call('HMGET', CLOCK, 'skew', 'seen')
-  skew, seen = tonumber(kept[1] or 0), tonumber(kept[2] or 0)
+  local kept = redis.call('HMGET', CLOCK, 'skew', 'seen', 'wall')
+  skew, seen, last_wall = tonumber(kept[1] or 0), tonumber(kept[2] or 0), kept[3] and tonumber(kept[3])
   now = math.max(wall + skew, seen)
 end
 

@@ -44,7 +44,7 @@ end
 -- The tries of a head, by "priority lane": "attempts takeovers until\n", then a line for each: "ms reason error",
 -- tab-separated. until: ms, before which it is not tried again.
 local TRIES_KEPT = 4000 -- bytes; the oldest lines go first
-local any_tried = redis.call('EXISTS', TRIES) == 1
+local any_tried = any_rare and redis.call('EXISTS', TRIES) == 1
 
 local function tries(priority, lane)
   local kept = any_tried and redis.call('HGET', TRIES, priority .. ' ' .. lane)

@@ -58,7 +58,7 @@ end
 -- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,
 -- under "hand scope" → "since reason": it ends by a person alone, who does not end a flood wait with it.
 local FOR_EVER = 9e15
-local any_paused = redis.call('EXISTS', PAUSED) == 1
+local any_paused = any_rare and redis.call('EXISTS', PAUSED) == 1
 
 -- → until when, ms (0: not paused), and the reason
 local function pause_of(scope)
