@@ -8,7 +8,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -215,7 +214,7 @@ class RedisQueue(RedisDesk):
             self._unreadable.append((lane, token, str(error)))
             return None
         if results:
-            message = replace(message, results=dict(zip(results[::2], results[1::2], strict=True)))
+            message = message.changed(results=dict(zip(results[::2], results[1::2], strict=True)))
         # A single chat's limit may be set for another of its names, which only the server knows.
         limited = bool(self._limits.chats) or self._limits.limits(chat, paid=message.paid)
         write_by = asked + WRITE_WITHIN if limited else None
