@@ -153,7 +153,7 @@ def canonical_chat(value: object) -> str:
 
     Raises MalformedMessage if the value cannot name a chat.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**53) < value < 2**53:
         return str(value)
     if isinstance(value, str):
         name = value.strip()
