@@ -329,7 +329,9 @@ async def test_what_is_no_argument_is_refused_before_it_is_sent(redis_url: str, 
         assert await redis.config_get("save") == {"save": ""}  # a command of two words
 
 
-async def test_who_writes_much_to_a_server_that_does_not_read_gives_up(own_server: Server) -> None:
+async def test_who_writes_much_to_a_server_that_does_not_read_gives_up(
+    own_server: Server, eventually: Eventually
+) -> None:
     assert own_server.process
     async with connect(own_server.url, retry=Retry(NoBackoff(), 0), timeout=3, key=FRONT, name="test") as redis:
         await redis.set("large", b"0" * 2**24)  # so much is sent to one that reads
@@ -340,3 +342,8 @@ async def test_who_writes_much_to_a_server_that_does_not_read_gives_up(own_serve
                 await asyncio.wait_for(redis.set("large", b"0" * 2**24, ex=60), 30)
         finally:
             own_server.process.send_signal(signal.SIGCONT)
+
+        async def is_closed() -> bool:
+            return len(await redis.client_list()) == 1
+
+        await eventually(is_closed, "the connection that was given up is closed")
