@@ -2,7 +2,7 @@
 
 local promote, granted, read_hand, grant_alone, grant, next_due
 
-local leased = {} -- lane and value of what is to be written into the process's `held` hash
+local leased -- lane and value of what is to be written into the process's `held` hash
 
 do -- a script has room for 200 local names; all the rest here is for these alone
   local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
@@ -44,7 +44,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   end
 
   -- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
-  local hand = { all = {}, bulk = {}, bulk_of_all = 0 }
+  local hand
 
   local function take_in_hand(bot, priority)
     hand.all[bot] = (hand.all[bot] or 0) + 1
@@ -60,7 +60,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   end
 
   -- How many bots were served of late, and which of them are known to be among those, or not.
-  local many_served, is_served = nil, {}
+  local many_served, is_served
 
   local function is_the_only_one(bot)
     many_served = many_served or redis.call('ZCARD', SERVED)
@@ -178,7 +178,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
 
   -- Tokens are never used twice, not even where the server lost what it did last (a failover, a loss of power) and would
   -- count the same once more: they begin with its time, in µs. Those that a call set aside and did not need are lost.
-  local last_token, tokens_left = 0, 0
+  local last_token, tokens_left
   local function next_token(want)
     if tokens_left == 0 then
       local last = tonumber(redis.call('HGET', TOTALS, 'fence') or 0)
@@ -189,7 +189,13 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     return string.format('%.0f', last_token - tokens_left)
   end
 
-  local turned = {} -- accounts that had a turn in this call
+  local turned -- accounts that had a turn in this call
+
+  at_start(function()
+    leased, hand, many_served, is_served = {}, { all = {}, bulk = {}, bulk_of_all = 0 }, nil, {}
+    last_token, tokens_left, turned = 0, 0, {}
+  end)
+
   local function note_turn(account, bot)
     if turned[account] and in_bots[account] then return end
     turned[account], in_bots[account], bots_in_turn = true, true, nil

@@ -44,7 +44,8 @@ end
 -- The tries of a head, by "priority lane": "attempts takeovers until\n", then a line for each: "ms reason error",
 -- tab-separated. until: ms, before which it is not tried again.
 local TRIES_KEPT = 4000 -- bytes; the oldest lines go first
-local any_tried = any_rare and redis.call('EXISTS', TRIES) == 1
+local any_tried
+at_start(function() any_tried = any_rare and redis.call('EXISTS', TRIES) == 1 end)
 
 local function tries(priority, lane)
   local kept = any_tried and redis.call('HGET', TRIES, priority .. ' ' .. lane)
@@ -96,14 +97,16 @@ local function account_for(lane, entry)
   return string.find(entry, '^%S+ %a*p') and account_of(bot, true) or bot
 end
 
-local blocked = {} -- account → whether it is in BOTS_DUE, as far as this script knows
+local blocked -- account → whether it is in BOTS_DUE, as far as this script knows
 
-local paid_ready = {} -- bot → whether lanes of its paid account are ready, as far as this script knows
+local paid_ready -- bot → whether lanes of its paid account are ready, as far as this script knows
 
 -- The same of accounts in BOTS, and of ready sets that are empty: so that it is asked once a script, not for each lane.
-local in_bots, empty = {}, {}
+local in_bots, empty
 
 local bots_in_turn -- the first of BOTS, if they were read and are the same yet
+
+at_start(function() blocked, paid_ready, in_bots, empty, bots_in_turn = {}, {}, {}, {}, nil end)
 
 local function make_ready(lane, priority, entry, served)
   local bot, account = bot_of_lane(lane), account_for(lane, entry)
@@ -120,8 +123,8 @@ end
 -- The head of a list, and the time before which it is not to be sent: of its retry or, if it waits for another message,
 -- of the next look. The end of that one comes first as a rule; a head that is not tried yet is noted as if it was.
 local head_and_time
-local UNTRIED = '0 0 0\n'
 do
+  local UNTRIED = '0 0 0\n'
   local LOOK_AGAIN_MS = 60000
   local BEHIND_MOST = 100 -- heads that go to the tail, in one look
 
