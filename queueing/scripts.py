@@ -23,10 +23,9 @@ def _included(names: str) -> str:
     return "\n".join(_read(name) for name in names.split(", "))
 
 
-def _started(match: re.Match[str]) -> str:
-    """What is included, and the call that sets what it knows of this run (lua/keys.lua)."""
-    start = "\nstart(KEYS)" if match[1].startswith("keys") else ""
-    return _included(match[1]) + start
+def _started(names: str) -> str:
+    """The call that sets what is known of this run alone (lua/keys.lua)."""
+    return "start(KEYS)" if names.startswith("keys") else ""
 
 
 class Script:
@@ -34,7 +33,11 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = _INCLUDE.sub(_started, _read(name))
+        self._head, names, body = _INCLUDE.split(_read(name), maxsplit=1)
+        body = _INCLUDE.sub(lambda match: f"{_included(match[1])}\n{_started(match[1])}", body)
+        # In a function of its own, since each has room for 200 local names.
+        self._run = f"{_included(names)}\nlocal function run(KEYS, ARGV)\n{_started(names)}{body}\nend\n"
+        self.source = f"{self._head}{self._run}return run(KEYS, ARGV)\n"
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: "Redis", key: str, args: Sequence[str | bytes | int]) -> Any:
@@ -60,12 +63,10 @@ class Function(Script):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.function = f"{_LIBRARY}{self.sha}"
-        included, body = _INCLUDE.split(_read(name))[1:]
-        flags = ", ".join(f"'{flag}'" for flag in re.findall(r"flags=(\S+)", self.source.partition("\n")[0]))
+        flags = ", ".join(f"'{flag}'" for flag in re.findall(r"flags=(\S+)", self._head))
         self.library = (
-            f"#!lua name={self.function}\n{_included(included)}\n"
-            f"redis.register_function{{ function_name = '{self.function}', flags = {{ {flags} }},\n"
-            f"callback = function(KEYS, ARGV)\nstart(KEYS)\n{body}\nend }}\n"
+            f"#!lua name={self.function}\n{self._run}"
+            f"redis.register_function{{ function_name = '{self.function}', callback = run, flags = {{ {flags} }} }}\n"
         )
         self._refused = self._loaded = False
 

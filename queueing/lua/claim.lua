@@ -16,7 +16,7 @@
 --
 -- The same call number again returns the same grants and settles nothing twice: a reply lost on the way costs nothing.
 -- allow-oom: a full server must be able to drain.
--- include: keys, clock, status, dedup, aliases, limits, outage, open, parents, lane, presence, names, merge, ack, release, bury, hold, move, element, drain, grant
+-- include: keys, clock, status, dedup, aliases, limits, outage, open, parents, lane, presence, names, merge, ack, release, bury, hold, move, element, drain, turn, grant
 
 local process, call = ARGV[1], tonumber(ARGV[2])
 local lease_ms, heartbeat_ms = tonumber(ARGV[3]), tonumber(ARGV[4])

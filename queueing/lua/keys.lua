@@ -16,6 +16,7 @@ local FRONT, P
 local HANDOFF, DOORS, LANED_BULK, SCHEDULED, BOTS, BOTS_DUE, SERVED, DUE, PACE, PAUSED, OUTAGES, PROCESSES, IDLE,
   ALIASES, ALIASES_INDEX, MERGING, TRIES, OPEN, TAILS, DEAD, DEAD_INDEX, TOKENS, NEW_TOKENS, TOTALS, CLOCK, ENDS
 at_start(function(keys)
+  if FRONT == keys[1] then return end
   FRONT = keys[1]
   P = (string.find(FRONT, '{[^}]') and FRONT or '{' .. FRONT .. '}') .. ':'
   HANDOFF = P .. 'handoff'

@@ -27,6 +27,10 @@ local function parse(entry)
   return message
 end
 
+-- Most entries say nothing but their id and their time, and are not taken to pieces.
+local PLAIN = {}
+local function parse_rest(entry) return string.find(entry, '^%S+ %- %d+\n') and PLAIN or parse(entry) end
+
 -- Why a message is not to be sent any more: done (all but acknowledged), cancelled, recalled (with its group), expired;
 -- nil if it is.
 local function over(message)
@@ -82,8 +86,8 @@ local function note_try(priority, lane, try)
   return attempts
 end
 
--- The one place where a message ends. state, detail: as in parents.note_end. → the message
-local function remove_head(priority, lane, state, detail)
+-- The one place where a message ends. state, detail: as in parents.note_end. → the message, taken to pieces by `parse`
+local function remove_head(priority, lane, state, detail, parse)
   if any_tried then redis.call('HDEL', TRIES, priority .. ' ' .. lane) end
   count_laned(lane, priority, -1)
   local message = parse(redis.call('LPOP', list_key(priority, lane)))
@@ -221,9 +225,11 @@ do -- a script has room for 200 local names
 
   -- The same of a lane whose head of this priority has left.
   function place_again(lane, served, priority)
-    local next_one = redis.call('LINDEX', list_key(priority, lane), 0)
-    if has_others(lane, priority) then return place(lane, served) end
-    if next_one then place(lane, served, priority, next_one) end
+    local others, own = OTHERS[priority], list_key(priority, lane)
+    local many = redis.call('EXISTS', own, list_key(others[1], lane), list_key(others[2], lane))
+    if many == 0 then return end
+    local next_one = many == 1 and redis.call('LINDEX', own, 0)
+    place(lane, served, next_one and priority, next_one)
   end
 
   -- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.

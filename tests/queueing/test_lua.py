@@ -117,8 +117,8 @@ VERBS: dict[str, Callable[[Stage], Any]] = {
 
 
 def test_every_script_that_changes_something_is_tried() -> None:
-    scripts = {path.name.removesuffix(".lua") for path in (files("queueing") / "lua").iterdir()}
-    whole = {name for name in scripts if "-- KEYS  1 front door" in Script(name).source}
+    scripts = {path.name.removesuffix(".lua"): path.read_text() for path in (files("queueing") / "lua").iterdir()}
+    whole = {name for name, text in scripts.items() if "-- KEYS  1 front door" in text}
     assert whole - READERS == set(VERBS)
     assert all("flags=no-writes" in Script(name).source for name in READERS)
 
