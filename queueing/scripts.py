@@ -50,6 +50,8 @@ class Script:
 
 
 _LIBRARY = "telequeue_"
+_ours: set[str] = set()
+"""The functions of this version."""
 
 
 class Function(Script):
@@ -63,6 +65,7 @@ class Function(Script):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.function = f"{_LIBRARY}{self.sha}"
+        _ours.add(self.function)
         flags = ", ".join(f"'{flag}'" for flag in re.findall(r"flags=(\S+)", self._head))
         self.library = (
             f"#!lua name={self.function}\n{self._run}"
@@ -104,7 +107,7 @@ class Function(Script):
             found: Any = await redis.function_list(f"{_LIBRARY}*")
             for library in found:
                 name = library["library_name"] if isinstance(library, dict) else library[1]
-                if (name if isinstance(name, str) else name.decode()) != self.function:
+                if (name if isinstance(name, str) else name.decode()) not in _ours:
                     await redis.function_delete(name)
 
 

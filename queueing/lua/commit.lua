@@ -27,7 +27,7 @@ do -- in the queue of updates
   if open.is_committed(id) then return { 0 } end
   local found = writes.conflicts(first_write, many)
   if #found > 0 then return { 1, unpack(found) } end
-  admit(first_job, first_message - 1)
+  admit(ARGV, first_job, first_message - 1)
   write_counts()
   open.commit(id, failed)
 end
@@ -36,7 +36,7 @@ do -- in the queue of messages
   local KEYS = { MESSAGES }
 -- include: keys, status, dedup, bell, open, door
 
-  admit(first_message, #ARGV)
+  admit(ARGV, first_message, #ARGV)
   write_counts()
 end
 

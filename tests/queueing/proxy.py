@@ -13,7 +13,7 @@ from queueing.scripts import Function, Script
 async def make_known(redis: "Redis", verb: str) -> None:
     """To the server, so that a call of it is one request."""
     await redis.script_load(Script(verb).source)
-    if verb == "claim":
+    if verb in ("claim", "enqueue"):
         await redis.function_load(Function(verb).library, replace=True)
 
 
