@@ -98,6 +98,10 @@ class RedisInbox(RedisQueue):
         by_key: dict[str, list[str]] = {}
         for key, field in fields:
             by_key.setdefault(key, []).append(field)
+        if len(by_key) == 1:  # nearly always: the bot's state
+            ((key, names),) = by_key.items()
+            with mapped_errors():
+                return [_bytes(value) for value in await self._patient.hmget(self._key(key), names)]
         with mapped_errors():
             async with self._patient.pipeline(transaction=False) as pipeline:
                 for key, names in by_key.items():
