@@ -79,7 +79,7 @@ class Api:
         if client is None:
             return unauthorized()
         try:
-            content = await read_json(request, MAX_BODY)
+            content = await read_json(request.receive, MAX_BODY)
             repeat = Repeat.of(client, request, content)
             submissions = parse_submissions(content, id_prefix=repeat.id_prefix if repeat else None)
             deadline = asyncio.get_running_loop().time() + self._timeout

@@ -83,7 +83,7 @@ class _Line(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     async def ask(self, command: Arguments) -> Any:
-        packed = hiredis.pack_command(tuple(command))
+        packed = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub knows but one argument
         answer = self._loop.create_future()
         self._waiting.append((answer, self._loop.time() + self._timeout))
         if self._timer is None:
