@@ -26,7 +26,8 @@ WRONG_SERVER: Final = (ReadOnlyError, AskError, ClusterDownError)
 class Pipe:
     """make: makes a connection of redis-py, which connects, greets and proves who we are as its options say.
 
-    retry: how often and when a command is tried again. timeout: seconds for which an answer is awaited.
+    retry: how often and when a command is tried again; unless that is never, once more at once.
+    timeout: seconds for which an answer is awaited.
     """
 
     def __init__(self, make: Callable[[], AbstractConnection], retry: Retry, timeout: float) -> None:
@@ -38,8 +39,14 @@ class Pipe:
 
     async def call(self, command: Arguments) -> Any:
         """The server's answer. Raises redis-py's exceptions, as its clients do."""
-        if self._line is None or self._line.broken:
-            await self._open()
+        line = self._line
+        if line is None or line.broken:
+            line = await self._open()
+        try:
+            return await line.ask(command)
+        except (NotConnected, TimedOut):
+            if not self._retry.get_retries():
+                raise
         return await self._retry.call_with_retry(lambda: self._ask(command), _note)
 
     async def close(self) -> None:
@@ -82,14 +89,14 @@ class _Line(asyncio.Protocol):
         self._redis_py = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
-    async def ask(self, command: Arguments) -> Any:
+    def ask(self, command: Arguments) -> asyncio.Future[Any]:
         packed = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub knows but one argument
         answer = self._loop.create_future()
         self._waiting.append((answer, self._loop.time() + self._timeout))
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout, self._look_at_the_time)
         self._transport.write(packed)
-        return await answer
+        return answer
 
     async def close(self) -> None:
         self._break(NotConnected("the connection was closed"))

@@ -60,6 +60,7 @@ class RedisInbox(RedisQueue):
         )
         self._messages = messages
         self._updates_max = updates_max
+        self._operations = 0
         self._updates_taker = self._messages_taker = NOBODY
         self._accept, self._commit, self._write = Script("accept"), Script("commit"), Script("write")
 
@@ -72,7 +73,9 @@ class RedisInbox(RedisQueue):
         """See queueing.inbox.Inbox."""
         block, bit = divmod(number, _BLOCK)
         here = "1" if self._updates_taker.has_room() else ""
-        args: list[str | bytes | int] = [secrets.token_hex(12), self._updates_max, encode(update), update.id]
+        self._operations += 1
+        operation = f"{self.incarnation}:{self._operations}"
+        args: list[str | bytes | int] = [operation, self._updates_max, encode(update), update.id]
         found = await self._accept.run(
             self._patient, self._keys.front, [*args, f"{update.bot}:{block}", bit, _REMEMBERED, here]
         )

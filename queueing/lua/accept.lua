@@ -22,7 +22,7 @@ redis.call('EXPIRE', NUMBERS, kept)
 -- Long enough for any second try of the client.
 redis.call('SET', operation_key(operation), '', 'EX', 60)
 open.add(id)
-local quietly = here == '1' and doors_are_empty()
+local quietly = here == '1' and may_come_quietly()
 local taken = string.format('{"accepted":%.0f,"open":true,', wall) .. string.sub(element, 2)
 redis.call('RPUSH', quietly and HANDOFF or FRONT, taken)
 return quietly and 3 or 0

@@ -37,7 +37,7 @@ end
 do -- in the queue of messages
   local KEYS = { MESSAGES }
 -- include: keys, quietly
-  quietly = here and first_message <= #ARGV and doors_are_empty()
+  quietly = here and first_message <= #ARGV and may_come_quietly()
   if quietly then FRONT = HANDOFF end
 -- include: status, dedup, bell, open, door
 
