@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -36,28 +36,19 @@ class Script:
                 return await redis.eval(self.source, 1, key, *args)
 
 
-class mapped_errors(AbstractContextManager[None]):  # noqa: N801  used as a function is
+@contextmanager
+def mapped_errors() -> Iterator[None]:
     """Redis's errors as ours. Raises QueueFull, QueueUnavailable or, for a mistake of ours, QueueError."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is not None:
-            _raise_ours(error)
-
-
-def _raise_ours(error: BaseException) -> None:
-    if isinstance(error, OutOfMemoryError):
+    try:
+        yield
+    except OutOfMemoryError as error:
         raise QueueFull("the server's memory is full (maxmemory)") from error
-    if isinstance(error, ResponseError):
+    except ResponseError as error:
         text = str(error)
         if text.startswith("FULL "):
             raise QueueFull(text.removeprefix("FULL ")) from error
         if text.startswith("OUTDATED "):
             raise QueueError(text.removeprefix("OUTDATED ")) from error
         raise QueueUnavailable(f"the server refuses: {text}") from error
-    if isinstance(error, (RedisError, OSError)):
+    except (RedisError, OSError) as error:
         raise QueueUnavailable(str(error) or type(error).__name__) from error

@@ -7,7 +7,7 @@
 -- Returns 0: it was taken, now or by this operation; 1: before, and it has not ended; 2: before, and it has;
 --         3: it was taken, and nobody was woken for it: this process is to claim now.
 -- Error FULL when too many wait.
--- include: keys, quietly, status, dedup, bell, open, door
+-- include: keys, status, dedup, bell, open, door, quietly
 
 local operation, most, element, id, block, bit, kept, here = unpack(ARGV)
 local NUMBERS = P .. 'numbers:' .. block

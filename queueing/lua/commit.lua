@@ -36,11 +36,10 @@ end
 
 do -- in the queue of messages
   local KEYS = { MESSAGES }
--- include: keys, quietly
+-- include: keys, status, dedup, bell, open, door, quietly
+
   quietly = here and first_message <= #ARGV and may_come_quietly()
   if quietly then FRONT = HANDOFF end
--- include: status, dedup, bell, open, door
-
   admit(first_message, #ARGV)
   write_counts()
 end
