@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from socket import AF_INET, AF_INET6, socket
 from types import FrameType
@@ -18,12 +17,11 @@ import structlog
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from uvicorn import Server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
-from bot.body import ARRIVED
 from bot.bot_app import find
 from bot.children import end_with_parent
+from bot.http import Http
 from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from monitoring.logs import mask
@@ -186,20 +184,12 @@ def _is_new(path: Path) -> bool:
     return True
 
 
-class Arrivals(HttpToolsProtocol):
-    """Notes when a request was read: until its task is run it waits behind all that the process does besides."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["state"][ARRIVED] = time.monotonic()
-
-
 class Process(UvicornWorker):  # type: ignore[misc]
     """One of the processes: uvicorn under gunicorn."""
 
     CONFIG_KWARGS = {  # noqa: RUF012  the parent's own name and form
         "loop": "uvloop",
-        "http": Arrivals,
+        "http": Http,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

@@ -1,7 +1,6 @@
 """RedisInbox: the queue of a bot's updates, see queueing.inbox. A RedisQueue without limits, and what is its own."""
 
 import hashlib
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

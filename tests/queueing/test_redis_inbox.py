@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -56,8 +55,9 @@ def update(number: int = 1, chat: str = "42", bot: str = BOT, **fields: object) 
     return Message(bot=bot, chat=chat, id=f"u{number}", body=body, **fields)  # type: ignore[arg-type]
 
 
-def send(number: int, chat: str = "42") -> Message:
-    return Message(bot=BOT, chat=chat, id=f"p{number}", body={"text": str(number)}, provisional=True)
+def send(number: int, chat: str = "42", priority: Priority = Priority.NORMAL) -> Message:
+    body = {"text": str(number)}
+    return Message(bot=BOT, chat=chat, id=f"p{number}", body=body, priority=priority, provisional=True)
 
 
 async def take(inbox: RedisInbox, number: int = 1, chat: str = "42") -> Lease:
@@ -339,7 +339,7 @@ async def test_bulk_goes_to_its_own_door(inbox: RedisInbox, redis: Redis, messag
     sending = Hands()
     inbox.hand_over(Hands().taker, sending.taker)
     lease = await take(inbox)
-    await inbox.commit(lease.message, Commit([replace(send(1), priority=Priority.BULK)]))
+    await inbox.commit(lease.message, Commit([send(1, priority=Priority.BULK)]))
     assert sending.told == 0
     assert await texts(messages) == ["1"]
 
