@@ -12,6 +12,9 @@ from queueing.maintenance import Maintenance
 from queueing.redis_inbox import NOBODY, RedisInbox, Taker
 from queueing.worker import Worker
 
+_IN_HAND: Final = 4
+"""Messages that a process may have in hand and still takes, at once and by itself, what it brings."""
+
 LAST_HANDLERS: Final = 10.0
 """Seconds for which the handlers of a process that ends may go on. What is not done by then, others do anew."""
 
@@ -54,5 +57,5 @@ def taker_of_shared(parts: Sequence[Part], workers: Sequence[Worker]) -> Taker:
 
 
 def _taker(worker: Worker, queue: Queue) -> Taker:
-    """Half of its places are left to what others bring."""
-    return Taker(lambda: worker.busy < worker.workers // 2, queue.notify)
+    """Where connections are few, one process gets most of what comes: of more than a few, others have to hear."""
+    return Taker(lambda: worker.busy < _IN_HAND, queue.notify)

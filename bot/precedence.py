@@ -12,7 +12,7 @@ from typing import Final
 from bot.runner import AT_ONCE
 
 _FEW: Final = 2
-"""Updates that are begun at a time while others come in: about ten milliseconds of a core."""
+"""Updates that are begun at a time while others come in: about two milliseconds of a core."""
 
 _LATELY: Final = 0.5
 """Seconds after one came in for which more are expected."""
