@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bot import server
+from bot.stopping import graceful_seconds
 from monitoring.logs import configure_logging
 
 sys.path.pop(0)
@@ -26,7 +27,7 @@ preload_app = True  # the processes share what is imported: less memory, a quick
 control_socket_disable = True  # nobody needs it, and two masters would fight for its path
 
 keepalive = 75  # longer than a proxy keeps an idle connection (nginx: 60 s), or it would write into a closing one
-graceful_timeout = server.graceful_seconds(settings)
+graceful_timeout = graceful_seconds(settings)
 # A stopping process no longer reports to its master. It must not be taken for a hung one while it drains.
 timeout = max(30, 2 * graceful_timeout)
 

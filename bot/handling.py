@@ -6,6 +6,7 @@ from typing import Final
 from bot.precedence import Precedence
 from bot.queues import Part
 from bot.runner import AT_ONCE, POLICY, Runner
+from bot.stopping import LAST_HANDLERS
 from queueing.contract import Queue
 from queueing.events import Observer
 from queueing.maintenance import Maintenance
@@ -14,9 +15,6 @@ from queueing.worker import Worker
 
 _IN_HAND: Final = 4
 """Messages that a process may have in hand and still takes, at once and by itself, what it brings."""
-
-LAST_HANDLERS: Final = 10.0
-"""Seconds for which the handlers of a process that ends may go on. What is not done by then, others do anew."""
 
 
 class Handling:

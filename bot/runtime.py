@@ -38,6 +38,7 @@ from bot.spreading import Spreading
 from bot.started import Started
 from bot.state import Keeper
 from bot.stateful import NoPersistence
+from bot.stopping import EMPTYING, LAST_RESULTS
 from bot.store import connect
 from bot.transport import AiohttpRequest
 from bot.updates import UpdateLog
@@ -66,11 +67,6 @@ _BESIDES_REDIS = 1.0
 _SHOW_WORKERS_EVERY = 1.0
 _WATCH_EVERY = 5.0
 _REGISTER_AGAIN = 1.0
-_EMPTYING = 5.0
-"""Seconds that a queue within this process gets to empty itself before it stops."""
-
-_LAST_RESULTS = 4.0
-"""Seconds for which handlers of a process without Redis may still wait for results: less than requests have to end."""
 
 
 class Runtime:
@@ -330,7 +326,7 @@ class Runtime:
         webhook that those after it no longer have. Calls that wait for a message to end are answered as it is now; but
         where updates are handled in their requests, a little later: what has been sent by then is not sent again.
         """
-        asyncio.get_running_loop().call_later(0.0 if self._handling else _LAST_RESULTS, self._endings.give_up)
+        asyncio.get_running_loop().call_later(0.0 if self._handling else LAST_RESULTS, self._endings.give_up)
         await self._election.stop()
 
     async def stop(self) -> None:
@@ -397,7 +393,7 @@ class Runtime:
 
     async def _empty(self, own: Queue) -> None:
         """Lets the workers send what a queue within this process holds, for a while. It keeps the rest on disk."""
-        ends = time.monotonic() + _EMPTYING
+        ends = time.monotonic() + EMPTYING
         while time.monotonic() < ends:
             if not (await own.stats()).depth:
                 return

@@ -24,9 +24,8 @@ from bot.children import end_with_parent
 from bot.http import Http
 from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
+from bot.stopping import LAST_REQUESTS
 from monitoring.logs import mask
-
-_HTTP_GRACE = 5  # seconds that requests under way have to end: once the process drains, none waits for a send
 
 _BOOT_AGAIN = 1.0  # seconds between two tries of a process that cannot start
 
@@ -103,11 +102,6 @@ def _remove(directory: str, master: int) -> None:
     # the processes inherit the wish to do this, but only the master's end is the end
     if os.getpid() == master:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def graceful_seconds(settings: Settings) -> int:
-    """How long a stopping process may take: requests end, sends in flight end, their settlements reach Redis."""
-    return round(_HTTP_GRACE + settings.send_timeout + 2 * settings.redis_timeout + 2)
 
 
 def announce(settings: Settings) -> None:
@@ -196,7 +190,7 @@ class Process(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         # The API judges by the peer's real address and by X-Forwarded-For as it came.
         "proxy_headers": False,
-        "timeout_graceful_shutdown": _HTTP_GRACE,
+        "timeout_graceful_shutdown": LAST_REQUESTS,
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
