@@ -11,6 +11,7 @@ from queueing.contract import Queue
 from queueing.events import Observer
 from queueing.maintenance import Maintenance
 from queueing.redis_inbox import NOBODY, RedisInbox, Taker
+from queueing.turns import Turn
 from queueing.worker import Worker
 
 _IN_HAND: Final = 4
@@ -19,15 +20,15 @@ _IN_HAND: Final = 4
 
 class Handling:
     """inbox: is started and closed with it. observe: hears of what becomes of updates.
-    precedence: is to know of those that come in."""
+    precedence: is to know of those that come in. care: see Maintenance."""
 
-    def __init__(self, inbox: RedisInbox, runner: Runner, observe: Observer) -> None:
+    def __init__(self, inbox: RedisInbox, runner: Runner, observe: Observer, care: Turn | None = None) -> None:
         self.inbox = inbox
         self.precedence = Precedence()
         self.worker = Worker(
             inbox, runner.deliver, workers=AT_ONCE, policy=POLICY, observe=observe, turn=self.precedence.turn
         )
-        self._maintenance = Maintenance(inbox, observe)
+        self._maintenance = Maintenance(inbox, observe, care)
 
     async def start(self) -> None:
         """From now on updates are taken in; they wait until `begin`."""

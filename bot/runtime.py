@@ -41,6 +41,7 @@ from bot.stateful import NoPersistence
 from bot.stopping import EMPTYING, LAST_RESULTS
 from bot.store import connect
 from bot.transport import AiohttpRequest
+from bot.turns import Turns
 from bot.updates import UpdateLog
 from bot.webhook import Webhook
 from monitoring.health import Health
@@ -73,22 +74,24 @@ class Runtime:
     """All that one process runs. Started on the event loop of the process, after any fork.
 
     voice: held by the one process of several that logs what all of them find; None: this one does.
+    turns: shared with the other processes of this machine.
 
     `start` returns whether or not Redis and Telegram answer; `health` tells when they do. Raises RuntimeError when
     no token is set.
     """
 
-    def __init__(self, settings: Settings, voice: Lock | None = None) -> None:
+    def __init__(self, settings: Settings, voice: Lock | None = None, turns: Turns | None = None) -> None:
         if settings.telegram_token is None:
             raise RuntimeError("TELEGRAM_TOKEN is not set; `telequeue up` runs against a local stand-in without it")
         self._settings = settings
         self._token = settings.telegram_token.get_secret_value()
         self._bot_id = self._token.partition(":")[0]
         self._started = Started()
-        self._backends = make_backends(settings, self._bot_id)
+        self._turns = turns or Turns()
+        self._backends = make_backends(settings, self._bot_id, self._turns)
         self._shared = self._backends.shared
         self._inbox = self._shared.inbox if self._shared else None
-        self._queues = make_queues(settings, self._bot_id)
+        self._queues = make_queues(settings, self._bot_id, self._turns)
         self._front = self._queues.front
         self._request = AiohttpRequest(settings.send_timeout)
         self.metrics = Metrics([part.queue.backend for part in self._queues.parts], REASONS, METHODS)
@@ -101,7 +104,7 @@ class Runtime:
             self._front, self._observe_enqueued, self._bot_id, lambda m: self._queues.backend_of(m) == "redis"
         )
         self._broadcasts = self._make_broadcasts()
-        self._election = Election(self._backends.seat, self._lead)
+        self._election = Election(self._backends.seat, self._lead, self._turns.election)
         self._chat = self._make_chat()
         self._services = self._make_services()
         self._known = asyncio.Event()
@@ -225,7 +228,8 @@ class Runtime:
             "failed": failures_for(self._application),
             "job": jobs.work,
         }
-        return Handling(inbox, Runner(inbox, self._outbox, self._keeper, kinds), self._observe_update)
+        runner = Runner(inbox, self._outbox, self._keeper, kinds)
+        return Handling(inbox, runner, self._observe_update, self._turns.updates.care)
 
     def _make_intake(self) -> Intake:
         if self._handling is not None:
@@ -300,10 +304,18 @@ class Runtime:
         self._started.push_async_callback(self._application.shutdown)
         self._started.push_async_callback(self._failed.stop)
         if self._shared and self._broadcasts:
-            spreading = Spreading(self._shared.redis, self._broadcasts, self._shared.subscribers, self._outbox)
+            spreading = Spreading(
+                self._shared.redis,
+                self._broadcasts,
+                self._shared.subscribers,
+                self._outbox,
+                self._turns.spreading,
+                self._turns.looking_after,
+            )
             await self._started.begin(spreading.start, spreading.stop)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
-            maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
+            care = None if part.queue is own else self._turns.messages.care  # nobody else can care for its own
+            maintenance = Maintenance(part.queue, self._observer(part.queue.backend), care)
             await self._started.begin(maintenance.start, maintenance.stop)
             await self._started.begin(worker.start, worker.stop)
         if own and len(self._queues.parts) == 1:  # else those who come after may have another part of the budget

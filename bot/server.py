@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ from typing import Any
 import structlog
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
-from uvicorn import Server
+from uvicorn import Config, Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from bot.bot_app import find
@@ -25,12 +26,17 @@ from bot.http import Http
 from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from bot.stopping import LAST_REQUESTS
+from bot.turns import Turns
 from monitoring.logs import mask
+from queueing.turns import aligned
+
+_TICK = 1.0  # seconds; the header Date is as old at most
 
 _BOOT_AGAIN = 1.0  # seconds between two tries of a process that cannot start
 
 _log = structlog.get_logger(__name__)
 _running: Settings | None = None
+_turns = Turns()
 _metrics: str | None = None
 
 
@@ -40,7 +46,7 @@ def settings_of_master() -> Settings:
     At a start a bad value ends the program with one line and exit code 2. At a reload (SIGHUP) it is logged, and what
     has been running goes on: a slip in `.env` must not take a working service down.
     """
-    global _running
+    global _running, _turns
     try:
         settings = load_settings()
         if settings.telegram_token is None:
@@ -57,7 +63,7 @@ def settings_of_master() -> Settings:
         return _running
     if _running is not None:
         _log.info("reloading: new processes take over, the old ones finish what they have in hand")
-    _running = settings
+    _running, _turns = settings, Turns()  # of those that are forked from now on: the old ones may have another server
     return settings
 
 
@@ -142,6 +148,11 @@ class Draining(Server):
     """
 
     mark: Path | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._signalled = asyncio.Event()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         try:
@@ -160,6 +171,19 @@ class Draining(Server):
             sys.exit(0)
         if self.mark:
             self.mark.touch()
+
+    async def main_loop(self) -> None:
+        """The parent's, which looks ten times a second whether it is to end, is most of what an idle process does."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(aligned(_TICK)):
+                    await self._signalled.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._signalled.set)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         runtime = self.lifespan.state.get("runtime")  # none if it could not start
@@ -214,7 +238,7 @@ class Process(UvicornWorker):  # type: ignore[misc]
         # neither fail nor differ from its siblings.
         from bot.web import create_app  # imported only after PROMETHEUS_MULTIPROC_DIR is set
 
-        self.wsgi = create_app(_running, Lock(Path(metrics_directory()) / "voice.lock"))
+        self.wsgi = create_app(_running, Lock(Path(metrics_directory()) / "voice.lock"), _turns)
 
     async def _serve(self) -> None:
         # The parent's, but for the class of the server.
