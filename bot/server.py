@@ -3,12 +3,14 @@
 import asyncio
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from socket import AF_INET, AF_INET6, socket
 from types import FrameType
@@ -28,11 +30,19 @@ from bot.settings import Settings, SettingsError, exit_with, load_settings
 from bot.stopping import LAST_REQUESTS
 from bot.turns import Turns
 from monitoring.logs import mask
+from queueing import scripts
 from queueing.turns import aligned
 
 _TICK = 1.0  # seconds; the header Date is as old at most
 
 _BOOT_AGAIN = 1.0  # seconds between two tries of a process that cannot start
+
+_LOADED_LATE = (
+    "encodings.idna",  # by the first connection
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.http.httptools_impl",
+)
 
 _log = structlog.get_logger(__name__)
 _running: Settings | None = None
@@ -108,6 +118,16 @@ def _remove(directory: str, master: int) -> None:
     # the processes inherit the wish to do this, but only the master's end is the end
     if os.getpid() == master:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def before_fork() -> None:
+    """Loads, once for all processes, what each would load by itself. And takes all that there is from the garbage
+    collector, which would write to it in each process, and so leave each with a copy of its own."""
+    for name in _LOADED_LATE:
+        import_module(name)
+    scripts.read_all()
+    gc.freeze()
+    gc.enable()
 
 
 def announce(settings: Settings) -> None:
