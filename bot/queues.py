@@ -62,6 +62,8 @@ def left_by_others(settings: Settings, bot_id: str) -> Iterable[Path]:
     """Where processes that divided the chats in another way left what was unsent."""
     mine = _unsent(settings, bot_id)
     base = _UNSENT / bot_id
+    if not base.is_dir():  # as almost always; it is asked every second
+        return []
     return [path for path in (base, *sorted(base.glob("percent-*"))) if path != mine]
 
 

@@ -67,6 +67,7 @@ _BESIDES_REDIS = 1.0
 """Seconds beyond REDIS_TIMEOUT after which a client of the HTTP API is told that the queue does not answer."""
 _SHOW_WORKERS_EVERY = 1.0
 _WATCH_EVERY = 5.0
+_LOOK_AT_SERVER_EVERY = 10.0
 _REGISTER_AGAIN = 1.0
 
 
@@ -324,7 +325,7 @@ class Runtime:
         await self._started.begin(handover.start, handover.stop)
         self._started.repeat(_SHOW_WORKERS_EVERY, self._show_workers)
         self._started.repeat(_WATCH_EVERY, self.health.watch)
-        self._started.repeat(_WATCH_EVERY, self._server.look)
+        self._started.repeat(_LOOK_AT_SERVER_EVERY, self._server.look)
         self._started.push_async_callback(self._stop_application)
         if self._handling:
             self._started.push_async_callback(self._handling.stop)
