@@ -60,6 +60,9 @@ class Script:
 
 
 _LIBRARY = "telequeue_"
+_TRIES = 3
+"""Times that a function is called, and loaded in between: while a cluster moves, another server may answer each time."""
+
 _ours: set[str] = set()
 """The functions of this version."""
 
@@ -84,7 +87,7 @@ class Function(Script):
         self._refused = self._loaded = False
 
     async def run(self, redis: "Redis", key: str, args: Sequence[str | bytes | int]) -> Any:
-        if not self._refused:
+        for _ in range(_TRIES if not self._refused else 0):
             with mapped_errors():
                 try:
                     return await redis.fcall(self.function, 1, key, *args)
@@ -92,8 +95,8 @@ class Function(Script):
                     self._refused = _is_refusal(error)
                     if not self._refused and "Function not found" not in str(error):
                         raise
-            if await self._load(redis):
-                return await self.run(redis, key, args)
+            if not await self._load(redis):
+                break
         return await super().run(redis, key, args)
 
     async def _load(self, redis: "Redis") -> bool:
@@ -102,7 +105,8 @@ class Function(Script):
             return False
         with mapped_errors():
             try:
-                await redis.function_load(self.library, replace=True)
+                # As two words, or it would not go to the server that was just asked, but on a connection of its own.
+                await redis.execute_command("FUNCTION", "LOAD", "REPLACE", self.library)
             except ResponseError as error:  # it may be full
                 self._refused = _is_refusal(error)
                 return False
@@ -114,11 +118,11 @@ class Function(Script):
     async def _forget_others(self, redis: "Redis") -> None:
         """Takes away what other versions left. One that still runs brings its own again, and takes nothing away."""
         with suppress(ResponseError):  # not allowed, or another was faster
-            found: Any = await redis.function_list(f"{_LIBRARY}*")
+            found: Any = await redis.execute_command("FUNCTION", "LIST", "LIBRARYNAME", f"{_LIBRARY}*")
             for library in found:
-                name = library["library_name"] if isinstance(library, dict) else library[1]
-                if (name if isinstance(name, str) else name.decode()) not in _ours:
-                    await redis.function_delete(name)
+                fields = library if isinstance(library, dict) else dict(zip(library[::2], library[1::2], strict=True))
+                if (name := fields[b"library_name"].decode()) not in _ours:
+                    await redis.execute_command("FUNCTION", "DELETE", name)
 
 
 def _is_refusal(error: ResponseError) -> bool:
