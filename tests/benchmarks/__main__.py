@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from tests.benchmarks import scenarios
+from tests.benchmarks import ours, scenarios
+from tests.benchmarks.backlog import backlog
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.entrants import ENTRANTS, PTB_AIOHTTP, RPUSH, TELEQUEUE, Entrant
 from tests.benchmarks.place import place
@@ -21,7 +22,13 @@ SCENARIOS: Mapping[str, Scenario] = {
     "counting": scenarios.counting,
     "processes": scenarios.processes,
     "single": scenarios.single,
+    "api": ours.api,
     "memory": scenarios.memory,
+    "backlog": backlog,
+    "webhook": ours.webhook,
+    "limits": ours.limits,
+    "rest": ours.rest,
+    "start": ours.start,
 }
 QUICK = ("sending", "counting", "memory")
 QUICK_ENTRANTS = (TELEQUEUE, PTB_AIOHTTP, RPUSH)

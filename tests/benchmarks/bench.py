@@ -42,7 +42,7 @@ class Bench:
             self.book.void(f"{what}: {error}")
             self.say(f"VOID: {error}")
         finally:
-            self.place.redis.execute_command("FLUSHALL", "SYNC")  # its memory is asked for next
+            self.place.forget()
             self.place.tally.delay = 0.0
 
     def say(self, text: str) -> None:
