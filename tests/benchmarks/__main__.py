@@ -14,7 +14,9 @@ from tests.benchmarks import ours, scenarios
 from tests.benchmarks.backlog import backlog
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.entrants import ENTRANTS, PTB_AIOHTTP, RPUSH, TELEQUEUE, Entrant
-from tests.benchmarks.place import place
+from tests.benchmarks.page import machine, write
+from tests.benchmarks.place import CHECKOUT, place
+from tests.benchmarks.verdict import verdict
 
 Scenario = Callable[[Bench], None]
 SCENARIOS: Mapping[str, Scenario] = {
@@ -30,6 +32,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "rest": ours.rest,
     "start": ours.start,
 }
+DOCS = CHECKOUT / "docs"
 QUICK = ("sending", "counting", "memory")
 QUICK_ENTRANTS = (TELEQUEUE, PTB_AIOHTTP, RPUSH)
 
@@ -38,8 +41,9 @@ def main() -> None:
     options = _options()
     chosen = options.scenario or (QUICK if options.quick else tuple(SCENARIOS))
     entrants = _entrants(options.only, quick=options.quick)
-    for missing in (entrant for entrant in entrants if not entrant.installed):
-        print(f"left out: {missing.name} ({missing.needs} is not installed)")
+    missing = [entrant for entrant in entrants if not entrant.installed]
+    for entrant in missing:
+        print(f"left out: {entrant.name} ({entrant.needs} is not installed)")
     began = time.monotonic()
     with place() as where:
         bench = Bench(
@@ -52,28 +56,33 @@ def main() -> None:
         for name in chosen:
             print(f"{name}: {SCENARIOS[name].__doc__}", flush=True)
             SCENARIOS[name](bench)
-    print(f"\n{time.monotonic() - began:.0f} s; medians of {bench.rounds}:")
-    for line in _plain_table(bench):
-        print(line)
-    for void in bench.book.voids:
-        print(f"VOID  {void}")
+        seconds = time.monotonic() - began
+        _print(bench, seconds)
+        if not (options.quick or options.scenario or options.only):
+            write(bench, missing, seconds, DOCS)
+            print(f"written: {DOCS / 'benchmarks.md'}")
     sys.exit(1 if bench.book.voids else 0)
+
+
+def _print(bench: Bench, seconds: float) -> None:
+    """Everything that was measured, in the book's units, and what must show."""
+    book = bench.book
+    print(f"\n{machine(bench)}\n{seconds:.0f} s; medians of {bench.rounds}; seconds, bytes, messages a second:")
+    for measure in book.measures():
+        for entrant in book.entrants(measure):
+            print(f"  {measure:<18} {entrant:<32} {book.median(measure, entrant):>14,.6g}")
+    print()
+    for line in verdict(book, bench.entrants):
+        if line.measured:
+            print(f"  {line.measure:<42} {line.must:<50} {line.measured:>10}  {line.said}")
+    for void in book.voids:
+        print(f"VOID  {void}")
 
 
 def _entrants(only: Sequence[str], *, quick: bool) -> list[Entrant]:
     if only:
         return [entrant for entrant in ENTRANTS if any(part.lower() in entrant.name.lower() for part in only)]
     return list(QUICK_ENTRANTS if quick else ENTRANTS)
-
-
-def _plain_table(bench: Bench) -> list[str]:
-    """Of everything that was measured, as it is in the book."""
-    book = bench.book
-    return [
-        f"  {measure:<18} {entrant:<32} {book.median(measure, entrant):>14,.6g}"
-        for measure in book.measures()
-        for entrant in book.entrants(measure)
-    ]
 
 
 def _options() -> argparse.Namespace:

@@ -11,6 +11,7 @@ class Entrant:
     """name:       as the tables have it.
     module:     in tests.benchmarks.contenders.
     conditions: in which form it runs, and why that is its best.
+    package:    whose version is told beside it.
     needs:      the module of the library that it needs; where that is not installed, it is left out.
     environ:    what it is told besides what all are.
     together:   `work` starts all processes itself.
@@ -25,6 +26,7 @@ class Entrant:
     name: str
     module: str
     conditions: str
+    package: str = ""
     needs: str = "telegram"
     environ: Mapping[str, str] = field(default_factory=dict)
     together: bool = False
@@ -89,5 +91,43 @@ RPUSH_NEW_BOT = Entrant(
     most=120,
 )
 
-OURS = (TELEQUEUE, PTB_AIOHTTP, PTB_HTTPX, RPUSH, RPUSH_AIOHTTP, RPUSH_NEW_BOT)
-ENTRANTS = OURS
+
+TASKIQ_LIST = Entrant(
+    "taskiq, list",
+    "taskiq_list",
+    "ListQueueBroker, no result backend, orjson; its own receiver",
+    package="taskiq",
+    needs="taskiq_redis",
+    waits=True,
+)
+TASKIQ_STREAMS = Entrant(
+    "taskiq, streams",
+    "taskiq_streams",
+    "RedisStreamBroker, no result backend, orjson; its own receiver",
+    package="taskiq-redis",
+    needs="taskiq_redis",
+    crash_safe=True,
+)
+SAQ = Entrant("saq", "saq", "its own worker", package="saq", needs="saq", crash_safe=True, waits=True)
+STREAQ = Entrant("streaq", "streaq", "its own worker", package="streaq", needs="streaq", crash_safe=True, waits=True)
+CELERY = Entrant("celery", "celery", "acks_late", package="celery", needs="celery", crash_safe=True, waits=True)
+DRAMATIQ = Entrant("dramatiq", "dramatiq", "its own worker", package="dramatiq", needs="dramatiq", crash_safe=True)
+ARQ = Entrant("arq", "arq", "poll_delay of 10 ms, no results kept", package="arq", needs="arq", crash_safe=True)
+RQ = Entrant("rq", "rq", "its own worker", package="rq", needs="rq")
+
+ENTRANTS = (
+    TELEQUEUE,
+    PTB_AIOHTTP,
+    PTB_HTTPX,
+    RPUSH,
+    RPUSH_AIOHTTP,
+    RPUSH_NEW_BOT,
+    TASKIQ_LIST,
+    TASKIQ_STREAMS,
+    SAQ,
+    STREAQ,
+    CELERY,
+    DRAMATIQ,
+    ARQ,
+    RQ,
+)

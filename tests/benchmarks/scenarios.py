@@ -13,7 +13,7 @@ _IDLE = 50.0
 """Messages a second of whoever waits for the next one."""
 _MEMORY = 20_000
 _SINGLES = {True: 500, False: 2_000}
-_COLUMNS = ("rate", "cpu", "server_cpu", "commands", "bytes", "filled")
+_COLUMNS = ("rate", "cpu", "server_cpu", "commands", "bytes")
 
 
 def sending(bench: Bench) -> None:
@@ -41,8 +41,9 @@ def _round(bench: Bench, crew: Crew, scenario: str, *, send: bool) -> Drained:
         drain(bench.place, crew, min(known, entrant.warm_up), send=send)
         drained = drain(bench.place, crew, known, send=send)
     for column in _COLUMNS:
-        if column != "filled" or not entrant.direct:
-            bench.book.note(f"{scenario}.{column}", entrant.name, getattr(drained, column))
+        bench.book.note(f"{scenario}.{column}", entrant.name, getattr(drained, column))
+    if scenario == "drain" and not entrant.direct:
+        bench.book.note("bulk.rate", entrant.name, drained.filled)
     bench.say(
         f"{drained.rate:>8,.0f}/s, CPU {1e3 * drained.cpu:.3f} ms, server {1e3 * drained.server_cpu:.3f} ms a message"
     )
