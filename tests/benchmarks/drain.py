@@ -9,7 +9,8 @@ from tests.benchmarks.place import Crew, Place, Void, cpu_seconds
 CHATS = 1_000
 _AFTER = 0.2
 """Seconds after the last arrival that count for the CPU time: what is confirmed later was not for nothing."""
-_PATIENCE = 120.0
+STALLED = 30.0
+"""Seconds in which none arrives, after which a round is void."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,6 @@ def _await(arrived: Callable[[], int], target: int) -> None:
     while (now := arrived()) < target:
         if now != last:
             last, since = now, time.monotonic()
-        elif time.monotonic() - since > _PATIENCE / 4:
+        elif time.monotonic() - since > STALLED:
             raise Void(f"{target - now} messages did not arrive")
         time.sleep(0.002)
