@@ -8,7 +8,8 @@ CHATS chats into the queue, in its fastest bulk call or one by one, and prints {
 
 Environment: REDIS_URL, API_URL and TOKEN; COROUTINES: how many of a process; SEND: 0, then handlers only count;
 TRANSPORT: of PTB, httpx or aiohttp; MARK: beginning of the names of the files that count what was handled; RATE: how
-many messages a second `fill … single` puts in, where it is not as many as it can.
+many messages a second `fill … single` puts in, where it is not as many as it can. NEW_BOT: 1, then a Bot is made for
+every message.
 """
 
 import asyncio
@@ -17,7 +18,6 @@ import itertools
 import json
 import mmap
 import os
-import re
 import struct
 import sys
 import threading
@@ -36,16 +36,12 @@ TOKEN = os.environ.get("TOKEN", "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw") 
 COROUTINES = int(os.environ.get("COROUTINES", "10"))
 SEND = os.environ.get("SEND", "1") == "1"
 TRANSPORT = os.environ.get("TRANSPORT", "httpx")
-LATENCY = os.environ.get("LATENCY", "0") == "1"
+NEW_BOT = os.environ.get("NEW_BOT") == "1"
 RATE = float(os.environ.get("RATE", "0"))
 
 LENGTH = 100
 """Characters of a text."""
 
-LATENCIES = 100_000
-"""Places for them in a mark."""
-
-_STAMP = re.compile(r"sent-([0-9.]+)-")
 _FIRST_CHAT = 1000
 
 
@@ -70,20 +66,18 @@ def stamped(item: Item) -> Item:
 
 
 class Mark:
-    """Counts what this process handled in a file that the harness reads: an int64, then the last LATENCIES latencies in
-    seconds as float64. Each process has a file of its own, MARK.PID, a forked one, too. For any thread."""
+    """Counts what this process handled, as an int64 in a file that the harness reads. Each process has a file of its
+    own, MARK.PID, a forked one, too. For any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._map: mmap.mmap | None = None
         self._count = 0
 
-    def handled(self, text: str) -> None:
-        """The handler of a message with this text begins (SEND=0) or has ended (SEND=1)."""
+    def handled(self) -> None:
+        """One more."""
         with self._lock:
             mapped = self._map or self._open()
-            if LATENCY and (found := _STAMP.match(text)):
-                struct.pack_into("d", mapped, 8 + self._count % LATENCIES * 8, time.time() - float(found[1]))
             self._count += 1
             struct.pack_into("q", mapped, 0, self._count)
 
@@ -92,10 +86,9 @@ class Mark:
         self.__init__()  # type: ignore[misc]
 
     def _open(self) -> mmap.mmap:
-        size = 8 + 8 * LATENCIES if LATENCY else 8
         with open(f"{os.environ['MARK']}.{os.getpid()}", "w+b") as file:  # noqa: PTH123
-            file.truncate(size)
-            self._map = mmap.mmap(file.fileno(), size)
+            file.truncate(8)
+            self._map = mmap.mmap(file.fileno(), 8)
         return self._map
 
 
@@ -110,10 +103,13 @@ _bots: dict[str, "Bot"] = {}
 
 async def handle(token: str, chat: int, text: str) -> None:
     """What is to be done for a message: it is sent by the Bot of its token, which is made once, and counted."""
-    if SEND:
+    if SEND and NEW_BOT:
+        async with new_bot(token).request as request:
+            await new_bot(token, request).send_message(chat, text)
+    elif SEND:
         bot = _bots.get(token) or _bots.setdefault(token, new_bot(token))
         await bot.send_message(chat, text)
-    MARK.handled(text)
+    MARK.handled()
 
 
 _threads = threading.local()
@@ -129,7 +125,7 @@ def handle_here(token: str, chat: int, text: str) -> None:
             _threads.bots = {}
         bot = _threads.bots.get(token) or _threads.bots.setdefault(token, new_bot(token))
         _threads.runner.run(bot.send_message(chat, text))
-    MARK.handled(text)
+    MARK.handled()
 
 
 def new_bot(token: str, request: "BaseRequest | None" = None) -> "Bot":
@@ -178,7 +174,9 @@ def main(work: Callable[[], None], producer: Callable[[], Entered]) -> None:
 
 
 def ready() -> None:
-    """Says that this process takes messages."""
+    """Says that this process takes messages. What it imports for the first is imported now."""
+    if SEND:
+        import telegram  # noqa: F401
     print("ready", flush=True)
 
 

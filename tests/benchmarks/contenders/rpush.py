@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
@@ -16,7 +17,7 @@ _AT_ONCE = 1_000
 
 async def _take(redis: Redis) -> None:
     while True:
-        taken = await redis.blpop(LIST)
+        taken: Any = await redis.blpop(LIST)
         message = orjson.loads(taken[1])
         await common.handle(message["bot_token"], message["chat_id"], message["text"])
 
