@@ -95,7 +95,7 @@ RPUSH_NEW_BOT = Entrant(
 TASKIQ_LIST = Entrant(
     "taskiq, list",
     "taskiq_list",
-    "ListQueueBroker, no result backend, orjson; its own receiver",
+    "ListQueueBroker, no result backend, JSONFormatter, ten fetched ahead; its receiver on uvloop",
     package="taskiq",
     needs="taskiq_redis",
     waits=True,
@@ -103,17 +103,55 @@ TASKIQ_LIST = Entrant(
 TASKIQ_STREAMS = Entrant(
     "taskiq, streams",
     "taskiq_streams",
-    "RedisStreamBroker, no result backend, orjson; its own receiver",
+    "RedisStreamBroker, no result backend, JSONFormatter, XREADGROUP of 20; its receiver on uvloop",
     package="taskiq-redis",
     needs="taskiq_redis",
     crash_safe=True,
 )
-SAQ = Entrant("saq", "saq", "its own worker", package="saq", needs="saq", crash_safe=True, waits=True)
-STREAQ = Entrant("streaq", "streaq", "its own worker", package="streaq", needs="streaq", crash_safe=True, waits=True)
-CELERY = Entrant("celery", "celery", "acks_late", package="celery", needs="celery", crash_safe=True, waits=True)
-DRAMATIQ = Entrant("dramatiq", "dramatiq", "its own worker", package="dramatiq", needs="dramatiq", crash_safe=True)
-ARQ = Entrant("arq", "arq", "poll_delay of 10 ms, no results kept", package="arq", needs="arq", crash_safe=True)
-RQ = Entrant("rq", "rq", "its own worker", package="rq", needs="rq")
+SAQ = Entrant(
+    "saq",
+    "saq",
+    "its worker on uvloop; orjson, nothing kept of a job that is done, three tries",
+    package="saq",
+    needs="saq",
+    crash_safe=True,
+    waits=True,
+)
+STREAQ = Entrant(
+    "streaq",
+    "streaq",
+    "its worker on uvloop; 40 fetched ahead, no results, no time limit",
+    package="streaq",
+    needs="streaq",
+    crash_safe=True,
+    waits=True,
+)
+CELERY = Entrant(
+    "celery",
+    "celery",
+    "ten threads, each with a loop and a Bot; acks_late; no results, events, gossip, mingle, heartbeat, remote control",
+    package="celery",
+    needs="celery",
+    crash_safe=True,
+    waits=True,
+)
+DRAMATIQ = Entrant(
+    "dramatiq",
+    "dramatiq",
+    "ten threads, each with a loop and a Bot; 40 fetched ahead, orjson, a look every 10 ms",
+    package="dramatiq",
+    needs="dramatiq",
+    crash_safe=True,
+)
+ARQ = Entrant(
+    "arq",
+    "arq",
+    "its worker on uvloop; a poll every 10 ms for 20 messages, no results",
+    package="arq",
+    needs="arq",
+    crash_safe=True,
+)
+RQ = Entrant("rq", "rq", "SimpleWorker (no fork), one message at a time; no results", package="rq", needs="rq")
 
 ENTRANTS = (
     TELEQUEUE,
