@@ -146,7 +146,7 @@ DRAMATIQ = Entrant(
 ARQ = Entrant(
     "arq",
     "arq",
-    "its worker on uvloop; a poll every 10 ms for 20 messages, no results",
+    "its worker on uvloop; a poll every 10 ms, no results",
     package="arq",
     needs="arq",
     crash_safe=True,

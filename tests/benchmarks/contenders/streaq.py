@@ -1,7 +1,7 @@
 """streaq: a stream of ids, a key for each message, functions in Redis.
 
-Conditions: uvloop, four messages fetched ahead for each coroutine (a tenth less CPU than the default of one), no
-results, no log, no time limit, pickle (its default). Bulk: enqueue_many, a thousand at a time.
+Conditions: uvloop, four messages fetched ahead for each coroutine (a little less CPU than the default of one; more
+gain nothing), no results, no log, no time limit, pickle (its default). Bulk: enqueue_many, a thousand at a time.
 
 Crash-safe: yes. What a dead process held stays pending in the stream, and another claims it after a minute. No order,
 no limits.

