@@ -1,7 +1,7 @@
 """arq: a sorted set of ids that every process polls, a key for each message, taken under WATCH.
 
-Conditions: polled every 10 ms; no results, no log, pickle (its default; orjson is no faster). Six processes race for the
-same ids, which doubles their commands; to read fewer or more ids a poll changes little. No bulk call.
+Conditions: polled every 10 ms; no results, no log, pickle (its default; orjson is no faster). Six processes race for
+the same ids, which doubles their commands; to read fewer or more ids a poll changes little. No bulk call.
 
 Crash-safe: yes. A message stays in the set until it is done; that of a dead process is free again when its lock ends,
 after five minutes. In order of their enqueue, but for what runs side by side. No limits.
