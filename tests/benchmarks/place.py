@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from struct import unpack
 from types import TracebackType
@@ -114,6 +115,15 @@ def last_words(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """rate: messages a second. cpu, server_cpu: seconds a message."""
+
+    rate: float
+    cpu: float
+    server_cpu: float
+
+
 class Place:
     """The server, the stand-in and what they are told by. durable: whether the server keeps an append-only file, as the
     embedded one of `telequeue up` does."""
@@ -180,13 +190,14 @@ class Place:
         }
         return {**common, "COROUTINES": "10", "SEND": "1", **entrant.environ, **more}
 
-    def fill(self, entrant: Entrant, count: int, chats: int, *, single: bool = False, **more: str) -> float:
-        """→ seconds that the entrant's producer took to queue so many messages."""
-        process = self.start_filling(entrant, count, chats, single=single, **more)
+    def fill(self, entrant: Entrant, count: int, chats: int, *, single: bool = False, **more: str) -> "Filled":
+        """Has the entrant's producer queue so many messages."""
+        process, server = self.start_filling(entrant, count, chats, single=single, **more), self.server_cpu
         try:
-            return float(json.loads(process.line(_FILL))["seconds"])
+            told = json.loads(process.line(_FILL))
         finally:
             process.end()
+        return Filled(count / told["seconds"], told["cpu"] / count, (self.server_cpu - server) / count)
 
     def start_filling(self, entrant: Entrant, count: int, chats: int, *, single: bool = False, **more: str) -> Process:
         words = ["fill", str(count), str(chats), *(["single"] if single else [])]

@@ -4,7 +4,7 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.drain import Drained, drain, sized
 from tests.benchmarks.entrants import PTB_AIOHTTP, RPUSH, TELEQUEUE, Entrant
 from tests.benchmarks.latency import latency, spread
-from tests.benchmarks.place import Crew
+from tests.benchmarks.place import Crew, Filled
 
 SLOW = 0.05
 """Seconds after which a real Bot API might answer."""
@@ -42,12 +42,17 @@ def _round(bench: Bench, crew: Crew, scenario: str, *, send: bool) -> Drained:
         drained = drain(bench.place, crew, known, send=send)
     for column in _COLUMNS:
         bench.book.note(f"{scenario}.{column}", entrant.name, getattr(drained, column))
-    if scenario == "drain" and not entrant.direct:
-        bench.book.note("bulk.rate", entrant.name, drained.filled)
+    if scenario == "drain" and drained.filled:
+        _note(bench, "bulk", entrant, drained.filled)
     bench.say(
         f"{drained.rate:>8,.0f}/s, CPU {1e3 * drained.cpu:.3f} ms, server {1e3 * drained.server_cpu:.3f} ms a message"
     )
     return drained
+
+
+def _note(bench: Bench, scenario: str, entrant: Entrant, filled: Filled) -> None:
+    for column in ("rate", "cpu", "server_cpu"):
+        bench.book.note(f"{scenario}.{column}", entrant.name, getattr(filled, column))
 
 
 def _slow(bench: Bench, crew: Crew, processes: int = 6) -> None:
@@ -100,10 +105,9 @@ def single(bench: Bench) -> None:
     """One producer that awaits each call; nobody takes anything."""
 
     def turn(entrant: Entrant) -> None:
-        count = _SINGLES[bench.quick]
-        rate = count / bench.place.fill(entrant, count, 1_000, single=True)
-        bench.book.note("single.rate", entrant.name, rate)
-        bench.say(f"{rate:>8,.0f}/s one by one")
+        filled = bench.place.fill(entrant, _SINGLES[bench.quick], 1_000, single=True)
+        _note(bench, "single", entrant, filled)
+        bench.say(f"{filled.rate:>8,.0f}/s one by one, CPU {1e3 * filled.cpu:.3f} ms a message")
 
     bench.take_turns("single", _queues(bench), turn)
 
