@@ -100,8 +100,12 @@ def _elements(first: int, count: int, chats: int) -> Iterator[bytes]:
         )
 
 
+class _Taker(RedisQueue):
+    _drain_most = 1_000  # a million, a hundred at a time, would take a minute
+
+
 async def _take_in(redis_url: str) -> None:
-    queue = RedisQueue(redis_url, timeout=30)
+    queue = _Taker(redis_url, timeout=30)
     await queue.start()
     try:
         while (await queue.claim(0)).more:
