@@ -111,7 +111,7 @@ def _entrants(entrants: Iterable[Entrant]) -> list[str]:
     rows = []
     for entrant in entrants:
         library = versions([entrant.package]) if entrant.package else ""
-        rows.append([entrant.name, library, "yes" if entrant.crash_safe else "no", entrant.conditions])
+        rows.append([entrant.name, library, "yes" if entrant.crash_safe else "no", entrant.explained])
     return markdown(["entrant", "version", "survives the death of a process", "runs as"], rows)
 
 
