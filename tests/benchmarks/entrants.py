@@ -97,8 +97,8 @@ RPUSH_NEW_BOT = Entrant(
     "the same over httpx, but the Bot is made anew for every message",
     environ={"NEW_BOT": "1"},
     counts=False,
-    warm_up=60,
-    most=120,
+    warm_up=20,
+    most=60,
 )
 
 
