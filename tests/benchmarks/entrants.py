@@ -1,18 +1,16 @@
 """Who takes part, and under which conditions. What each does is in contenders/."""
 
-import ast
 import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
     """name:       as the tables have it.
     module:     in tests.benchmarks.contenders.
-    conditions: in which form it runs, and why that is its best; "": as its module's docstring says.
+    conditions: in which form it runs, and why that is its best.
     package:    whose version is told beside it.
     needs:      the module of the library that it needs; where that is not installed, it is left out.
     environ:    what it is told besides what all are.
@@ -27,7 +25,7 @@ class Entrant:
 
     name: str
     module: str
-    conditions: str = ""
+    conditions: str
     package: str = ""
     needs: str = "telegram"
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -41,14 +39,6 @@ class Entrant:
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", f"tests.benchmarks.contenders.{self.module}", *words]
-
-    @property
-    def explained(self) -> str:
-        """What it is, how it runs, and what becomes of a message whose process dies."""
-        if self.conditions:
-            return self.conditions
-        source = (Path(__file__).parent / "contenders" / f"{self.module}.py").read_text()
-        return " ".join((ast.get_docstring(ast.parse(source)) or "").split()).partition(": ")[2]
 
     @property
     def installed(self) -> bool:
@@ -101,18 +91,67 @@ RPUSH_NEW_BOT = Entrant(
     most=60,
 )
 
-
-# What these are told, and why, stands in their modules.
-TASKIQ_LIST = Entrant("taskiq, list", "taskiq_list", package="taskiq", needs="taskiq_redis", waits=True)
-TASKIQ_STREAMS = Entrant(
-    "taskiq, streams", "taskiq_streams", package="taskiq-redis", needs="taskiq_redis", crash_safe=True
+# More of what these are told, and why, and what becomes of a message whose process dies, stands in their modules.
+TASKIQ_LIST = Entrant(
+    "taskiq, list",
+    "taskiq_list",
+    "ListQueueBroker, no result backend, JSONFormatter, ten fetched ahead; its receiver on uvloop",
+    package="taskiq",
+    needs="taskiq_redis",
+    waits=True,
 )
-SAQ = Entrant("saq", "saq", package="saq", needs="saq", crash_safe=True, waits=True)
-STREAQ = Entrant("streaq", "streaq", package="streaq", needs="streaq", crash_safe=True, waits=True)
-CELERY = Entrant("celery", "celery", package="celery", needs="celery", crash_safe=True, waits=True)
-DRAMATIQ = Entrant("dramatiq", "dramatiq", package="dramatiq", needs="dramatiq", crash_safe=True)
-ARQ = Entrant("arq", "arq", package="arq", needs="arq", crash_safe=True)
-RQ = Entrant("rq", "rq", package="rq", needs="rq")
+TASKIQ_STREAMS = Entrant(
+    "taskiq, streams",
+    "taskiq_streams",
+    "RedisStreamBroker, no result backend, JSONFormatter, XREADGROUP of 20; its receiver on uvloop",
+    package="taskiq-redis",
+    needs="taskiq_redis",
+    crash_safe=True,
+)
+SAQ = Entrant(
+    "saq",
+    "saq",
+    "its worker on uvloop; orjson, nothing kept of a job that is done, three tries",
+    package="saq",
+    needs="saq",
+    crash_safe=True,
+    waits=True,
+)
+STREAQ = Entrant(
+    "streaq",
+    "streaq",
+    "its worker on uvloop; 40 fetched ahead, no results, no time limit",
+    package="streaq",
+    needs="streaq",
+    crash_safe=True,
+    waits=True,
+)
+CELERY = Entrant(
+    "celery",
+    "celery",
+    "ten threads, each with a loop and a Bot; acks_late; no results, events, gossip, mingle, heartbeat, remote control",
+    package="celery",
+    needs="celery",
+    crash_safe=True,
+    waits=True,
+)
+DRAMATIQ = Entrant(
+    "dramatiq",
+    "dramatiq",
+    "ten threads, each with a loop and a Bot; 40 fetched ahead, orjson, a look every 10 ms",
+    package="dramatiq",
+    needs="dramatiq",
+    crash_safe=True,
+)
+ARQ = Entrant(
+    "arq",
+    "arq",
+    "its worker on uvloop; a poll every 10 ms for 20 messages, no results",
+    package="arq",
+    needs="arq",
+    crash_safe=True,
+)
+RQ = Entrant("rq", "rq", "SimpleWorker (no fork), one message at a time; no results", package="rq", needs="rq")
 
 ENTRANTS = (
     TELEQUEUE,

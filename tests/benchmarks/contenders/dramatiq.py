@@ -21,7 +21,6 @@ from dramatiq.middleware import Retries
 from tests.benchmarks.contenders import common
 from tests.benchmarks.contenders.common import COROUTINES, REDIS_URL, TOKEN, Item
 
-
 _AHEAD = 40
 
 
