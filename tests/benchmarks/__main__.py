@@ -50,7 +50,7 @@ def main() -> None:
             where,
             [entrant for entrant in entrants if entrant.installed],
             rounds=options.rounds or (2 if options.quick else 5),
-            seconds=0.7 if options.quick else 1.5,
+            seconds=0.7 if options.quick else 1.2,
             quick=options.quick,
         )
         for name in chosen:

@@ -2,7 +2,7 @@
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.drain import Drained, drain, sized
-from tests.benchmarks.entrants import PTB_AIOHTTP, RPUSH, TELEQUEUE, Entrant
+from tests.benchmarks.entrants import PTB_AIOHTTP, RPUSH, TASKIQ_LIST, TELEQUEUE, Entrant
 from tests.benchmarks.latency import latency, spread
 from tests.benchmarks.place import Crew, Filled
 
@@ -57,7 +57,7 @@ def _note(bench: Bench, scenario: str, entrant: Entrant, filled: Filled) -> None
 
 def _slow(bench: Bench, crew: Crew, processes: int = 6) -> None:
     """Until most have arrived: what the last few wait for is not what is asked."""
-    waves = 20 if bench.quick else 40
+    waves = 20 if bench.quick else 30
     at_once = processes * COROUTINES
     drained = drain(bench.place, crew, waves * at_once, delay=SLOW, beyond=4 * at_once)
     possible = at_once / SLOW
@@ -69,7 +69,9 @@ def _slow(bench: Bench, crew: Crew, processes: int = 6) -> None:
 def _singly(bench: Bench, crew: Crew, most: float) -> None:
     if crew.entrant.direct:
         return
-    rates = {"idle": _IDLE} if bench.quick else {"idle": _IDLE, "half": most / 2}
+    rates = {"idle": _IDLE}
+    if crew.entrant in (TELEQUEUE, RPUSH, TASKIQ_LIST) and not bench.quick:
+        rates["half"] = most / 2
     for name, rate in rates.items():
         p50, p99 = spread(latency(bench.place, crew, rate, 1.0 if bench.quick else 2.0))
         bench.book.note(f"{name}.p50", crew.entrant.name, p50)
@@ -95,10 +97,10 @@ def processes(bench: Bench) -> None:
         def turn(entrant: Entrant, many: int = many) -> None:
             with bench.crew(entrant, many) as crew:
                 _round(bench, crew, f"drain{many}", send=True)
-                if entrant is not PTB_AIOHTTP:
+                if entrant is TELEQUEUE:
                     _slow(bench, crew, many)
 
-        bench.take_turns(f"{many} processes", bench.chosen(TELEQUEUE.name, PTB_AIOHTTP.name, RPUSH.name), turn)
+        bench.take_turns(f"{many} processes", bench.chosen(TELEQUEUE.name, PTB_AIOHTTP.name), turn)
 
 
 def single(bench: Bench) -> None:
