@@ -1,5 +1,6 @@
 """The scenarios in which entrants take turns: sending, counting, numbers of processes, single enqueues, memory."""
 
+from tests.benchmarks.backlog import take_in
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.drain import Drained, drain, sized
 from tests.benchmarks.entrants import PTB_AIOHTTP, RPUSH, TASKIQ_LIST, TELEQUEUE, Entrant
@@ -116,17 +117,27 @@ def single(bench: Bench) -> None:
 
 def memory(bench: Bench) -> None:
     """What a waiting message of 100 characters takes in the server."""
-
-    def turn(entrant: Entrant) -> None:
-        before = int(bench.place.server_info("memory")["used_memory"])
-        bench.place.fill(entrant, _MEMORY, 1_000, PRIORITY="bulk")
-        taken = (int(bench.place.server_info("memory")["used_memory"]) - before) / _MEMORY
-        bench.book.note("memory.bytes", entrant.name, taken)
-        bench.say(f"{taken:>8,.0f} bytes a waiting message")
-
     for entrant in _queues(bench):
         with bench.judged(f"memory, {entrant.name}"):
-            turn(entrant)
+            before = _used(bench)
+            bench.place.fill(entrant, _MEMORY, 1_000, PRIORITY="bulk")
+            _take(bench, entrant.name, before)
+    if TELEQUEUE in bench.entrants:
+        with bench.judged("memory, telequeue"):
+            before = _used(bench)
+            bench.place.fill(TELEQUEUE, _MEMORY, 1_000)
+            take_in(bench.place)
+            _take(bench, f"{TELEQUEUE.name}, in its lane", before)
+
+
+def _take(bench: Bench, name: str, before: int) -> None:
+    taken = (_used(bench) - before) / _MEMORY
+    bench.book.note("memory.bytes", name, taken)
+    bench.say(f"{name}: {taken:,.0f} bytes a waiting message")
+
+
+def _used(bench: Bench) -> int:
+    return int(bench.place.server_info("memory")["used_memory"])
 
 
 def _queues(bench: Bench) -> list[Entrant]:
