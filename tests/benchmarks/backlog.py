@@ -90,7 +90,7 @@ def _fill(place: Place, first: int, count: int, chats: int) -> None:
     pushed = list(_elements(first, count, chats))
     for begin in range(0, count, _PUSHED_AT_ONCE):
         place.redis.rpush("telegram_messages", *pushed[begin : begin + _PUSHED_AT_ONCE])
-    asyncio.run(_take_in(place.redis_url))
+    take_in(place)
 
 
 def _elements(first: int, count: int, chats: int) -> Iterator[bytes]:
@@ -100,8 +100,17 @@ def _elements(first: int, count: int, chats: int) -> Iterator[bytes]:
         )
 
 
+class _Taker(RedisQueue):
+    _drain_most = 1_000  # a million, a hundred at a time, would take a minute
+
+
+def take_in(place: Place) -> None:
+    """All that is in the front door into its lanes."""
+    asyncio.run(_take_in(place.redis_url))
+
+
 async def _take_in(redis_url: str) -> None:
-    queue = RedisQueue(redis_url, timeout=30)
+    queue = _Taker(redis_url, timeout=30)
     await queue.start()
     try:
         while (await queue.claim(0)).more:

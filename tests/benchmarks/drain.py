@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks.place import Crew, Place, Void, cpu_seconds
+from tests.benchmarks.place import Crew, Filled, Place, Void, cpu_seconds
 
 CHATS = 1_000
 _AFTER = 0.2
@@ -22,7 +22,7 @@ class Drained:
     server_cpu: likewise, of the queue's server.
     commands:   that the server carried out for a message, those in scripts included.
     bytes:      that went to and from the server for one.
-    filled:     messages a second that were queued in bulk.
+    filled:     how they were queued; None where there is no queue.
     """
 
     messages: int
@@ -32,7 +32,7 @@ class Drained:
     server_cpu: float
     commands: float
     bytes: float
-    filled: float
+    filled: Filled | None
 
 
 def drain(
@@ -47,7 +47,7 @@ def drain(
     arrived = _arrivals(place, crew, send=send)
     before, total = arrived(), messages + beyond
     crew.stop()
-    fill = _fill(place, crew, total)
+    filled = _fill(place, crew, total)
     pids = crew.pids
     stats, server, cpu = place.server_info("stats"), place.server_cpu, cpu_seconds(pids)
     began = time.perf_counter()
@@ -69,7 +69,7 @@ def drain(
         server_used / total,
         grown["total_commands_processed"] / total,
         (grown["total_net_input_bytes"] + grown["total_net_output_bytes"]) / total,
-        total / fill if fill else 0.0,
+        filled,
     )
 
 
@@ -85,11 +85,11 @@ def sized(place: Place, crew: Crew, first: int, seconds: float, *, send: bool = 
     return messages, drained
 
 
-def _fill(place: Place, crew: Crew, messages: int) -> float:
-    if crew.entrant.direct:
-        crew.tell(messages, CHATS)
-        return 0.0
-    return place.fill(crew.entrant, messages, CHATS)
+def _fill(place: Place, crew: Crew, messages: int) -> Filled | None:
+    if not crew.entrant.direct:
+        return place.fill(crew.entrant, messages, CHATS)
+    crew.tell(messages, CHATS)
+    return None
 
 
 _COUNTED = ("total_commands_processed", "total_net_input_bytes", "total_net_output_bytes")

@@ -34,7 +34,8 @@ The Bot API is a process of our own (`tests/benchmarks/stand_in.py`): uvloop, no
 takes about 10 µs of CPU a call, as nginx with `return 200` does (9.9 to 11.1 against 8.6 to 11.5 µs, alternating, 60
 connections); it can also answer late, and tell when a message arrived.
 
-PTB's transport is httpx, its default, where nothing else is said.
+PTB's transport is httpx, its default, where nothing else is said. How each entrant runs, and what becomes of a message
+whose process dies, is told in its module in `tests/benchmarks/contenders/`.
 """
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from struct import unpack
 from types import TracebackType
@@ -49,11 +50,14 @@ def _cpu_of(pid: int) -> float:
 
 def tree(pid: int) -> list[int]:
     """A process and its descendants, as they are now."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
     found = [pid]
     for parent in found:
-        with suppress(OSError):
-            for children in Path(f"/proc/{parent}/task").glob("*/children"):
-                found += map(int, children.read_text().split())
+        found += children.get(parent, [])
     return found
 
 
@@ -112,6 +116,15 @@ class Process:
 def last_words(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """rate: messages a second. cpu, server_cpu: seconds a message."""
+
+    rate: float
+    cpu: float
+    server_cpu: float
 
 
 class Place:
@@ -180,13 +193,16 @@ class Place:
         }
         return {**common, "COROUTINES": "10", "SEND": "1", **entrant.environ, **more}
 
-    def fill(self, entrant: Entrant, count: int, chats: int, *, single: bool = False, **more: str) -> float:
-        """→ seconds that the entrant's producer took to queue so many messages."""
-        process = self.start_filling(entrant, count, chats, single=single, **more)
+    def fill(self, entrant: Entrant, count: int, chats: int, *, single: bool = False, **more: str) -> "Filled":
+        """Has the entrant's producer queue so many messages."""
+        process, server = self.start_filling(entrant, count, chats, single=single, **more), self.server_cpu
         try:
-            return float(json.loads(process.line(_FILL))["seconds"])
+            while not (line := process.line(_FILL)).startswith("{"):
+                pass  # whatever its library says
+            told = json.loads(line)
         finally:
             process.end()
+        return Filled(count / told["seconds"], told["cpu"] / count, (self.server_cpu - server) / count)
 
     def start_filling(self, entrant: Entrant, count: int, chats: int, *, single: bool = False, **more: str) -> Process:
         words = ["fill", str(count), str(chats), *(["single"] if single else [])]

@@ -1,10 +1,11 @@
 """The scenarios in which entrants take turns: sending, counting, numbers of processes, single enqueues, memory."""
 
+from tests.benchmarks.backlog import take_in
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.drain import Drained, drain, sized
-from tests.benchmarks.entrants import PTB_AIOHTTP, RPUSH, TELEQUEUE, Entrant
+from tests.benchmarks.entrants import PTB_AIOHTTP, RPUSH, TASKIQ_LIST, TELEQUEUE, Entrant
 from tests.benchmarks.latency import latency, spread
-from tests.benchmarks.place import Crew
+from tests.benchmarks.place import Crew, Filled
 
 SLOW = 0.05
 """Seconds after which a real Bot API might answer."""
@@ -42,17 +43,22 @@ def _round(bench: Bench, crew: Crew, scenario: str, *, send: bool) -> Drained:
         drained = drain(bench.place, crew, known, send=send)
     for column in _COLUMNS:
         bench.book.note(f"{scenario}.{column}", entrant.name, getattr(drained, column))
-    if scenario == "drain" and not entrant.direct:
-        bench.book.note("bulk.rate", entrant.name, drained.filled)
+    if scenario == "drain" and drained.filled:
+        _note(bench, "bulk", entrant, drained.filled)
     bench.say(
         f"{drained.rate:>8,.0f}/s, CPU {1e3 * drained.cpu:.3f} ms, server {1e3 * drained.server_cpu:.3f} ms a message"
     )
     return drained
 
 
+def _note(bench: Bench, scenario: str, entrant: Entrant, filled: Filled) -> None:
+    for column in ("rate", "cpu", "server_cpu"):
+        bench.book.note(f"{scenario}.{column}", entrant.name, getattr(filled, column))
+
+
 def _slow(bench: Bench, crew: Crew, processes: int = 6) -> None:
     """Until most have arrived: what the last few wait for is not what is asked."""
-    waves = 20 if bench.quick else 40
+    waves = 20 if bench.quick else 30
     at_once = processes * COROUTINES
     drained = drain(bench.place, crew, waves * at_once, delay=SLOW, beyond=4 * at_once)
     possible = at_once / SLOW
@@ -64,7 +70,9 @@ def _slow(bench: Bench, crew: Crew, processes: int = 6) -> None:
 def _singly(bench: Bench, crew: Crew, most: float) -> None:
     if crew.entrant.direct:
         return
-    rates = {"idle": _IDLE} if bench.quick else {"idle": _IDLE, "half": most / 2}
+    rates = {"idle": _IDLE}
+    if crew.entrant in (TELEQUEUE, RPUSH, TASKIQ_LIST) and not bench.quick:
+        rates["half"] = most / 2
     for name, rate in rates.items():
         p50, p99 = spread(latency(bench.place, crew, rate, 1.0 if bench.quick else 2.0))
         bench.book.note(f"{name}.p50", crew.entrant.name, p50)
@@ -90,37 +98,46 @@ def processes(bench: Bench) -> None:
         def turn(entrant: Entrant, many: int = many) -> None:
             with bench.crew(entrant, many) as crew:
                 _round(bench, crew, f"drain{many}", send=True)
-                if entrant is not PTB_AIOHTTP:
+                if entrant is TELEQUEUE:
                     _slow(bench, crew, many)
 
-        bench.take_turns(f"{many} processes", bench.chosen(TELEQUEUE.name, PTB_AIOHTTP.name, RPUSH.name), turn)
+        bench.take_turns(f"{many} processes", bench.chosen(TELEQUEUE.name, PTB_AIOHTTP.name), turn)
 
 
 def single(bench: Bench) -> None:
     """One producer that awaits each call; nobody takes anything."""
 
     def turn(entrant: Entrant) -> None:
-        count = _SINGLES[bench.quick]
-        rate = count / bench.place.fill(entrant, count, 1_000, single=True)
-        bench.book.note("single.rate", entrant.name, rate)
-        bench.say(f"{rate:>8,.0f}/s one by one")
+        filled = bench.place.fill(entrant, _SINGLES[bench.quick], 1_000, single=True)
+        _note(bench, "single", entrant, filled)
+        bench.say(f"{filled.rate:>8,.0f}/s one by one, CPU {1e3 * filled.cpu:.3f} ms a message")
 
     bench.take_turns("single", _queues(bench), turn)
 
 
 def memory(bench: Bench) -> None:
     """What a waiting message of 100 characters takes in the server."""
-
-    def turn(entrant: Entrant) -> None:
-        before = int(bench.place.server_info("memory")["used_memory"])
-        bench.place.fill(entrant, _MEMORY, 1_000, PRIORITY="bulk")
-        taken = (int(bench.place.server_info("memory")["used_memory"]) - before) / _MEMORY
-        bench.book.note("memory.bytes", entrant.name, taken)
-        bench.say(f"{taken:>8,.0f} bytes a waiting message")
-
     for entrant in _queues(bench):
         with bench.judged(f"memory, {entrant.name}"):
-            turn(entrant)
+            before = _used(bench)
+            bench.place.fill(entrant, _MEMORY, 1_000, PRIORITY="bulk")
+            _take(bench, entrant.name, before)
+    if TELEQUEUE in bench.entrants:
+        with bench.judged("memory, telequeue"):
+            before = _used(bench)
+            bench.place.fill(TELEQUEUE, _MEMORY, 1_000)
+            take_in(bench.place)
+            _take(bench, f"{TELEQUEUE.name}, in its lane", before)
+
+
+def _take(bench: Bench, name: str, before: int) -> None:
+    taken = (_used(bench) - before) / _MEMORY
+    bench.book.note("memory.bytes", name, taken)
+    bench.say(f"{name}: {taken:,.0f} bytes a waiting message")
+
+
+def _used(bench: Bench) -> int:
+    return int(bench.place.server_info("memory")["used_memory"])
 
 
 def _queues(bench: Bench) -> list[Entrant]:

@@ -69,17 +69,17 @@ TABLES = (
         Table(f"slow{many}", f"Drain, 50 ms, {many} process{'es' * (many > 1)}", _SLOW, f"Possible are {200 * many}/s.")
         for many in (1, 2, 4)
     ),
-    _wait("idle", "From enqueue to arrival, at idle", "One message every 20 ms, by one producer."),
+    _wait("idle", "From enqueue to arrival, at idle", "One message every 20 ms, by one producer, 100 of them a round."),
     _wait("half", "From enqueue to arrival, at half load", "At half the rate of the entrant's own drain."),
     Table(
         "bulk",
         "Enqueue, in bulk",
-        (Column("rate", "messages/s", spread=True),),
+        _drain()[:3],
         "One producer, the queue's own fastest call; encoding included.",
         ratios=True,
         plotted=True,
     ),
-    Table("single", "Enqueue, one by one", (Column("rate", "messages/s", spread=True),), ratios=True),
+    Table("single", "Enqueue, one by one", _drain()[:3], "One producer, which awaits each call.", ratios=True),
     Table(
         "api",
         "Enqueue, by the HTTP API",

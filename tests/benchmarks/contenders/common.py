@@ -4,7 +4,7 @@
     python -m tests.benchmarks.contenders.NAME fill N CHATS [single]
 
 `work` is one process that takes messages until SIGTERM; it prints "ready" when it does. `fill` puts N messages for
-CHATS chats into the queue, in its fastest bulk call or one by one, and prints {"seconds": …}.
+CHATS chats into the queue, in its fastest bulk call or one by one, and prints {"seconds": …, "cpu": …}.
 
 Environment: REDIS_URL, API_URL and TOKEN; COROUTINES: how many of a process; SEND: 0, then handlers only count;
 TRANSPORT: of PTB, httpx or aiohttp; MARK: beginning of the names of the files that count what was handled; RATE: how
@@ -13,7 +13,6 @@ every message.
 """
 
 import asyncio
-import inspect
 import itertools
 import json
 import mmap
@@ -168,7 +167,8 @@ def main(work: Callable[[], None], producer: Callable[[], Entered]) -> None:
         case ["work", *_]:
             work()
         case ["fill", count, chats, *single]:
-            print(json.dumps({"seconds": fill(producer(), items(int(count), int(chats)), single=bool(single))}))
+            seconds, cpu = fill(producer(), items(int(count), int(chats)), single=bool(single))
+            print(json.dumps({"seconds": seconds, "cpu": cpu}))
         case _:
             sys.exit(f"usage: {sys.argv[0]} work | fill N CHATS [single]")
 
@@ -190,8 +190,8 @@ def run(work: Awaitable[None]) -> None:
     uvloop.run(until_it_ends())
 
 
-def fill(entered: Entered, items: Sequence[Item], *, single: bool) -> float:
-    """→ seconds that the calls took."""
+def fill(entered: Entered, items: Sequence[Item], *, single: bool) -> tuple[float, float]:
+    """→ seconds that the calls took, and of those the CPU time of this process."""
     if isinstance(entered, AbstractContextManager):
         with entered as producer:
             return _fill(producer, items, single=single)
@@ -200,20 +200,21 @@ def fill(entered: Entered, items: Sequence[Item], *, single: bool) -> float:
     return uvloop.run(_fill_async(entered, items, single=single))
 
 
-def _fill(producer: Any, items: Sequence[Item], *, single: bool) -> float:
-    began = time.perf_counter()
+def _fill(producer: Any, items: Sequence[Item], *, single: bool) -> tuple[float, float]:
+    began, cpu = time.perf_counter(), time.process_time()
     if single:
         for item in _paced(items):
             producer.single(item)
     else:
         producer.bulk(items)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - cpu
 
 
-async def _fill_async(entered: AbstractAsyncContextManager[Any], items: Sequence[Item], *, single: bool) -> float:
+async def _fill_async(
+    entered: AbstractAsyncContextManager[Any], items: Sequence[Item], *, single: bool
+) -> tuple[float, float]:
     async with entered as producer:
-        assert inspect.iscoroutinefunction(producer.single)
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         if not single:
             await producer.bulk(items)
         elif not RATE:
@@ -222,7 +223,7 @@ async def _fill_async(entered: AbstractAsyncContextManager[Any], items: Sequence
         else:
             async for item in _paced_async(items):
                 await producer.single(item)
-        return time.perf_counter() - began
+        return time.perf_counter() - began, time.process_time() - cpu
 
 
 def _paced(items: Sequence[Item]) -> Iterator[Item]:

@@ -46,7 +46,6 @@ def environ(address: str, *, limits: bool = False) -> dict[str, str]:
         "QUEUE_WORKERS": str(COROUTINES),
         "USE_REDIS_QUEUE": "true",
         "REDIS_URL": REDIS_URL,
-        "LOG_LEVEL": "warning",
         "PYTHONPATH": str(_CHECKOUT),
     }
     kept = {name: value for name, value in os.environ.items() if name in _KEPT}
