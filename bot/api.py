@@ -79,7 +79,7 @@ class Api:
         if client is None:
             return unauthorized()
         try:
-            content = await read_json(request, MAX_BODY)
+            content = await read_json(request.receive, MAX_BODY)
             repeat = Repeat.of(client, request, content)
             submissions = parse_submissions(content, id_prefix=repeat.id_prefix if repeat else None)
             deadline = asyncio.get_running_loop().time() + self._timeout
@@ -97,8 +97,8 @@ class Api:
         if self._sync_wait:
             code, told = await self._endings_of(messages)
         else:
-            receipts = (self._receipt(*each, deadline) for each in zip(messages, submissions, strict=True))
-            code, told = 202, await asyncio.gather(*receipts)
+            receipts = [self._receipt(*each, deadline) for each in zip(messages, submissions, strict=True)]
+            code, told = 202, await asyncio.gather(*receipts) if len(receipts) > 1 else [await receipts[0]]
         return reply({"messages": told} if isinstance(content, list) else told[0], code)
 
     async def _compose(self, submission: Submission) -> Message:
@@ -123,10 +123,11 @@ class Api:
     async def _receipt(self, message: Message, submission: Submission, deadline: float) -> dict[str, object]:
         """What is said of an accepted message: for an id that may have been given before, what is known of it."""
         id, status = message.id, None
-        with contextlib.suppress(TimeoutError):  # as in _known
-            async with asyncio.timeout_at(deadline):
-                id = await self._taken_as(message)
-                status = await self._known(id) if submission.may_repeat or id != message.id else None
+        if submission.may_repeat or message.dedup_key is not None:
+            with contextlib.suppress(TimeoutError):  # as in _known
+                async with asyncio.timeout_at(deadline):
+                    id = await self._taken_as(message)
+                    status = await self._known(id) if submission.may_repeat or id != message.id else None
         if status is None:
             return {"id": id, "status": MessageState.PENDING.value, "created_at": iso(time.time())}
         return {"id": status.id, "status": status.state.value, "created_at": iso(status.created_at)}

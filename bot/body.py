@@ -1,9 +1,12 @@
 """Reads a request's JSON, within a limit that holds for chunked bodies too."""
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
+
+ARRIVED: Final = "arrived"
+"""What the server keeps in the state of a request: when its first byte was read, by the clock of time.monotonic()."""
 
 
 class BadBody(Exception):
@@ -18,29 +21,28 @@ _LINGER = 8 << 20
 """Bytes beyond the limit that are read and thrown away: a client that is still writing would not see the answer."""
 
 
-async def read_json(request: Request, limit: int) -> Any:
-    """The JSON value in a request's body of at most `limit` bytes; no more than that is kept.
+async def read_json(receive: Receive, limit: int) -> Any:
+    """The JSON value in the body of a request of at most `limit` bytes; no more than that is kept.
 
     Raises BadBody.
     """
-    try:
-        body = await _read(request, limit)
-    except ClientDisconnect:
-        raise BadBody(400, "the client went away before the end of the body") from None
+    body = await _read(receive, limit)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadBody(400, f"the body is not JSON: {error}") from None
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    kept, size = bytearray(), 0
-    async for chunk in request.stream():
+async def _read(receive: Receive, limit: int) -> bytes | bytearray:
+    kept, size, more = bytearray(), 0, True
+    while more and size <= limit + _LINGER:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadBody(400, "the client went away before the end of the body")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size <= limit:
             kept += chunk
-        elif size > limit + _LINGER:
-            break
     if size > limit:
         raise BadBody(413, f"the body is larger than {limit} bytes")
-    return bytes(kept)
+    return kept

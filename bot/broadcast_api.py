@@ -52,7 +52,7 @@ class BroadcastApi:
 
         With an `Idempotency-Key` it is started once, however often it is asked for.
         """
-        content = await read_json(request, MAX_BODY)
+        content = await read_json(request.receive, MAX_BODY)
         repeat = Repeat.of(str(self.access.client(request)), request, content)
         fields = _fields(content)
         what, chats = self._compose(fields), await _chats(fields)

@@ -122,7 +122,7 @@ class DeskApi:
 
     async def _scope(self, request: Request, *allowed: str) -> tuple[str | None, str | None, str]:
         """Bot, chat and reason of a body. Raises BadBody and Invalid."""
-        content = await read_json(request, _MAX_BODY)
+        content = await read_json(request.receive, _MAX_BODY)
         if not isinstance(content, dict):
             raise Invalid("the body must be an object", None)
         fields = {name: value for name, value in content.items() if value is not None}

@@ -6,14 +6,13 @@ update in: as long as that is longer than it has been at best, a process begins 
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 from bot.runner import AT_ONCE
 
-_FEW: Final = 4
-"""Updates that are begun at a time while others come in: about ten milliseconds of a core."""
+_FEW: Final = 2
+"""Updates that are begun at a time while others come in: about two milliseconds of a core."""
 
 _LATELY: Final = 0.5
 """Seconds after one came in for which more are expected."""
@@ -36,19 +35,18 @@ class Precedence:
         self._last = -_LATELY
         self._quiet_until = 0.0
 
-    @contextmanager
-    def taking_in(self) -> Iterator[None]:
-        """While an update is being taken in."""
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            before, self._last = self._last, time.monotonic()
-            took = self._last - begun
-            self._best = min(took, self._best * _FORGET)
-            if begun < before + _LATELY:  # a single one has nobody to let pass
-                quiet = min(_TIMES * (took - self._best), _LATELY)
-                self._quiet_until = max(self._quiet_until, self._last + quiet)
+    def taking_in(self) -> "_TakingIn":
+        """To be entered while an update is being taken in."""
+        return _TakingIn(self)
+
+    def note(self, begun: float) -> None:
+        """One has been taken in, or not, that was begun at this time.monotonic()."""
+        before, self._last = self._last, time.monotonic()
+        took = self._last - begun
+        self._best = min(took, self._best * _FORGET)
+        if begun < before + _LATELY:  # a single one has nobody to let pass
+            quiet = min(_TIMES * (took - self._best), _LATELY)
+            self._quiet_until = max(self._quiet_until, self._last + quiet)
 
     async def turn(self) -> int:
         """Waits until updates may be begun. → how many at most"""
@@ -59,3 +57,19 @@ class Precedence:
         if now > self._last + _LATELY:
             return AT_ONCE
         return 1 if now < self._quiet_until else _FEW
+
+
+class _TakingIn(AbstractContextManager[None]):
+    """Of contextlib's decorator, half of the time would be its own."""
+
+    __slots__ = ("_begun", "_precedence")
+
+    def __init__(self, precedence: Precedence) -> None:
+        self._precedence = precedence
+        self._begun = 0.0
+
+    def __enter__(self) -> None:
+        self._begun = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._precedence.note(self._begun)

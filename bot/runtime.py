@@ -19,7 +19,7 @@ from bot.chat import ChatBackend
 from bot.desk_api import DeskApi
 from bot.endings import Endings
 from bot.failed import FailedSends, failures_for
-from bot.handling import Handling
+from bot.handling import Handling, taker_of_shared
 from bot.identity import Identity
 from bot.intake import InlineIntake, Intake, QueuedIntake
 from bot.jobs import SharedJobQueue
@@ -350,7 +350,7 @@ class Runtime:
         await self._hooks.post_init()
         await self._application.start()
         if self._handling:
-            await self._handling.begin()
+            await self._handling.begin(taker_of_shared(self._queues.parts, self._workers))
             self._at_work.append(self._handling.worker)
         self._known.set()
 

@@ -21,6 +21,7 @@ from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from bot.bot_app import find
 from bot.children import end_with_parent
+from bot.http import Http
 from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
 from monitoring.logs import mask
@@ -188,7 +189,7 @@ class Process(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS = {  # noqa: RUF012  the parent's own name and form
         "loop": "uvloop",
-        "http": "httptools",
+        "http": Http,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from bot.broadcast_api import BroadcastApi
 from bot.desk_api import DeskApi
@@ -26,6 +27,16 @@ class State(TypedDict):
     runtime: Runtime
 
 
+class Application(Starlette):
+    """Telegram's updates pass by all layers: routes, middleware and the handling of errors cost more than an update."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == WEBHOOK_PATH and scope["method"] == "POST":
+            await scope["state"]["runtime"].webhook(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None, voice: Lock | None = None) -> Starlette:
     """The application; without `settings` it reads them from the environment when it starts. `voice`: see Runtime."""
 
@@ -38,7 +49,9 @@ def create_app(settings: Settings | None = None, voice: Lock | None = None) -> S
         finally:
             await runtime.stop()
 
-    app = Starlette(routes=_routes(), lifespan=lifespan, exception_handlers={HTTPException: _http_error, 500: _mistake})
+    app = Application(
+        routes=_routes(), lifespan=lifespan, exception_handlers={HTTPException: _http_error, 500: _mistake}
+    )
     # Or DELETE /api/v1/dead/, with the id that a script left empty, would lead to the one that drops all.
     app.router.redirect_slashes = False
     return app
@@ -46,7 +59,7 @@ def create_app(settings: Settings | None = None, voice: Lock | None = None) -> S
 
 def _routes() -> list[Route]:
     return [
-        Route(WEBHOOK_PATH, _webhook, methods=["POST"]),
+        Route(WEBHOOK_PATH, _nothing, methods=["POST"]),  # Application has taken it; other methods are refused here
         Route("/api/v1/messages", _send, methods=["POST"]),
         Route("/api/v1/messages/send", _send, methods=["POST"]),
         Route("/api/v1/messages/{id}", _message, methods=["GET"]),
@@ -90,8 +103,8 @@ def _desk(answer: Answer[DeskApi]) -> Callable[[Request], Awaitable[Response]]:
     return endpoint
 
 
-async def _webhook(request: Request) -> Response:
-    return await _runtime(request).webhook.receive(request)
+async def _nothing(_request: Request) -> Response:
+    raise AssertionError("POST is answered before")
 
 
 async def _send(request: Request) -> Response:

@@ -18,10 +18,10 @@ import hmac
 import time
 from collections.abc import Callable
 
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from bot.body import BadBody, read_json
+from bot.body import ARRIVED, BadBody, read_json
 from bot.intake import Intake, Taken
 from bot.replies import refuse, reply
 
@@ -29,7 +29,7 @@ MAX_BODY = 1 << 20
 """Bytes. Telegram's updates are a few kilobytes."""
 
 _MAX_UPDATE_ID = 2**63 - 1
-_HEADER = "x-telegram-bot-api-secret-token"
+_HEADER = b"x-telegram-bot-api-secret-token"
 _RETRY_AFTER = 1
 """Seconds after which Telegram may try again; it honours the header."""
 
@@ -38,24 +38,27 @@ CountUpdate = Callable[[str, float], None]
 
 
 class Webhook:
-    """secret: what Telegram must send along; None: nothing is accepted."""
+    """An ASGI application, without the layers of one that has routes: they took as long as all that is done here.
+
+    secret: what Telegram must send along; None: nothing is accepted.
+    """
 
     def __init__(self, intake: Intake, secret: str | None, count: CountUpdate) -> None:
         self._intake = intake
         self._secret = None if secret is None else secret.encode()
         self._count = count
 
-    async def receive(self, request: Request) -> Response:
-        started = time.monotonic()
-        result, response = await self._answer(request)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = scope.get("state", {}).get(ARRIVED) or time.monotonic()
+        result, response = await self._answer(scope, receive)
+        await response(scope, receive, send)
         self._count(result, time.monotonic() - started)
-        return response
 
-    async def _answer(self, request: Request) -> tuple[str, Response]:
-        if not self._authorized(request):
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[str, Response]:
+        if not self._authorized(scope):
             return "unauthorized", refuse(401, "the secret is wrong or missing")
         try:
-            fields = await read_json(request, MAX_BODY)
+            fields = await read_json(receive, MAX_BODY)
         except BadBody as error:
             return "too_large" if error.status == 413 else "malformed", refuse(error.status, str(error))
         update_id = fields.get("update_id") if isinstance(fields, dict) else None
@@ -64,9 +67,13 @@ class Webhook:
         taken = await self._intake.take(update_id, fields)
         return taken.value, _response(taken)
 
-    def _authorized(self, request: Request) -> bool:
-        given = request.headers.get(_HEADER, "").encode()
-        return self._secret is not None and hmac.compare_digest(given, self._secret)
+    def _authorized(self, scope: Scope) -> bool:
+        if self._secret is None:
+            return False
+        for name, value in scope["headers"]:
+            if name == _HEADER:
+                return hmac.compare_digest(value, self._secret)
+        return False
 
 
 def _response(taken: Taken) -> Response:
@@ -76,4 +83,7 @@ def _response(taken: Taken) -> Response:
         return refuse(503, "too many updates wait", retry_after=_RETRY_AFTER)
     if taken is Taken.UNAVAILABLE:
         return refuse(503, "the update cannot be handled now", retry_after=_RETRY_AFTER)
-    return reply({"ok": True})
+    return _OK
+
+
+_OK = reply({"ok": True})

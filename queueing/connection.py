@@ -15,10 +15,11 @@ from redis.asyncio.connection import BlockingConnectionPool, Connection, Connect
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import RedisError
 
 from queueing.address import Address
+from queueing.pipe import WRONG_SERVER, Pipe
 
 _ASK_WITHIN = 1.0
 """Seconds that one Sentinel or node gets to say where the primary is, before the next one is asked."""
@@ -28,6 +29,9 @@ _CONNECTIONS = 32
 
 _UNSENT_MOST = 65_536
 """Bytes that may wait in a connection's buffer before who writes waits for the server to read."""
+
+_PIPED = frozenset(("EVAL", "EVALSHA", "FCALL", "HMGET"))
+"""None of these blocks the connection, and redis-py makes nothing else of their answers."""
 
 _OF_THE_PRIMARY = ("host", "port", "db", "username", "password", "connection_class", "client_name")
 
@@ -61,7 +65,25 @@ def connect(
     if address.kind != "server":
         options["find"] = _finder(address, given, encrypted=encrypted, key=key)
     options.setdefault("max_connections", _CONNECTIONS)
-    return Redis.from_pool(_Pool(**options, timeout=timeout))
+    return _Client(_Pool(**options, timeout=timeout), options["retry"], options["socket_timeout"])
+
+
+class _Client(Redis):
+    """redis-py's. Scripts, and what is asked as often, go through a pipe."""
+
+    def __init__(self, pool: "_Pool", retry: Retry, timeout: float) -> None:
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True  # it is this client's own, as with from_pool
+        self._pipe = Pipe(pool.make_connection, retry, timeout)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] in _PIPED:
+            return await self._pipe.call(args)
+        return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await self._pipe.close()
+        await super().aclose(close_connection_pool)
 
 
 class _Pool(BlockingConnectionPool):
@@ -138,8 +160,8 @@ class _ToPrimary(Connection):
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*args, **options)
-        except (ReadOnlyError, AskError, ClusterDownError) as error:
-            # It is not the primary any more, or not of this slot. Nothing was done; who asks again, asks the right one.
+        except WRONG_SERVER as error:
+            # Nothing was done; who asks again, asks the right one.
             await self.disconnect()
             raise NotConnected(f"{self.host}:{self.port} is not the primary: {error}") from error
 

@@ -1,12 +1,12 @@
 """RedisInbox: the queue of a bot's updates, see queueing.inbox. A RedisQueue without limits, and what is its own."""
 
 import hashlib
-import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from queueing.inbox import ANYTHING, Commit, Conflict, Standing, Write
-from queueing.message import Message, encode, new_id
+from queueing.message import Message, Priority, encode, new_id
 from queueing.redis_desk import text_of
 from queueing.redis_queue import RedisQueue, door_args, lines_of, marked_args
 from queueing.scripts import Script, mapped_errors
@@ -16,6 +16,17 @@ _REMEMBERED = 25 * 3600
 
 _BLOCK = 4096
 """Telegram numbers a bot's updates one after the other, so a bitmap of 512 bytes holds a block of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """Who takes messages of a queue in this process. has_room: whether it would take one now. notify: has it look."""
+
+    has_room: Callable[[], bool]
+    notify: Callable[[], None]
+
+
+NOBODY = Taker(lambda: False, lambda: None)
 
 
 class RedisInbox(RedisQueue):
@@ -48,15 +59,27 @@ class RedisInbox(RedisQueue):
         )
         self._messages = messages
         self._updates_max = updates_max
+        self._operations = 0
+        self._updates_taker = self._messages_taker = NOBODY
         self._accept, self._commit, self._write = Script("accept"), Script("commit"), Script("write")
+
+    def hand_over(self, updates: Taker, messages: Taker) -> None:
+        """What comes into the queues through this inbox is taken by these, as long as they have room, and no bell rings
+        for it: the process is awake, and another would have to wake up."""
+        self._updates_taker, self._messages_taker = updates, messages
 
     async def accept(self, update: Message, number: int) -> Standing:
         """See queueing.inbox.Inbox."""
         block, bit = divmod(number, _BLOCK)
-        args: list[str | bytes | int] = [secrets.token_hex(12), self._updates_max, encode(update), update.id]
+        here = "1" if self._updates_taker.has_room() else ""
+        self._operations += 1
+        operation = f"{self.incarnation}:{self._operations}"
+        args: list[str | bytes | int] = [operation, self._updates_max, encode(update), update.id]
         found = await self._accept.run(
-            self._patient, self._keys.front, [*args, f"{update.bot}:{block}", bit, _REMEMBERED]
+            self._patient, self._keys.front, [*args, f"{update.bot}:{block}", bit, _REMEMBERED, here]
         )
+        if found == _HANDED_OVER:
+            self._updates_taker.notify()
         return _STANDINGS[found]
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
@@ -70,9 +93,12 @@ class RedisInbox(RedisQueue):
         lane = f"{update.bot}:{update.chat}"
         args: list[str | bytes | int] = [self._messages, self.incarnation, lane, update.id]
         args += ["" if commit.failed is None else f"{commit.failed[0]}\n{lines_of(commit.failed[1])}"]
-        args += [len(commit.writes), len(jobs), *self._write_args(commit.writes), *jobs]
+        here = "1" if self._messages_taker.has_room() and not any(map(_is_bulk, commit.sends)) else ""
+        args += [len(commit.writes), len(jobs), here, *self._write_args(commit.writes), *jobs]
         args += [argument for message in commit.sends for argument in door_args(message)]
         standing, *found = await self._commit.run(self._patient, self._keys.front, args)
+        if standing == _HANDED_OVER:
+            self._messages_taker.notify()
         if standing == _NOT_OURS:
             return None
         return _conflicts(commit.writes, found)
@@ -98,6 +124,10 @@ class RedisInbox(RedisQueue):
         by_key: dict[str, list[str]] = {}
         for key, field in fields:
             by_key.setdefault(key, []).append(field)
+        if len(by_key) == 1:  # nearly always: the bot's state
+            ((key, names),) = by_key.items()
+            with mapped_errors():
+                return [_bytes(value) for value in await self._patient.hmget(self._key(key), names)]
         with mapped_errors():
             async with self._patient.pipeline(transaction=False) as pipeline:
                 for key, names in by_key.items():
@@ -116,9 +146,14 @@ class RedisInbox(RedisQueue):
         return f"{{{self._messages}}}:{name}"
 
 
-_NOT_OURS = 2
-_STANDINGS = (Standing.NEW, Standing.HANDLING, Standing.DONE)
+_NOT_OURS, _HANDED_OVER = 2, 3
+_STANDINGS = (Standing.NEW, Standing.HANDLING, Standing.DONE, Standing.NEW)
 """In the order of what lua/accept.lua returns."""
+
+
+def _is_bulk(message: Message) -> bool:
+    """It has a door of its own, and no list that a process could look at first."""
+    return message.priority is Priority.BULK
 
 
 def _open_door_args(messages: Sequence[Message]) -> list[str | bytes | int]:

@@ -35,7 +35,7 @@ from queueing.message import Message, MessageState, Priority, Uncertain, decode,
 from queueing.redis_desk import RedisDesk, text_of
 from queueing.redis_ends import Ends
 from queueing.retry import Ack, Bury, Hold, Move, Release, Scope
-from queueing.scripts import Script, mapped_errors
+from queueing.scripts import Function, Script, mapped_errors
 from queueing.tasks import end
 
 # A clock that runs on while the process, or the whole machine, is stopped. Where there is none (macOS), the next best.
@@ -94,8 +94,9 @@ class RedisQueue(RedisDesk):
         super().__init__(Keys(name), _limits_arg(limits), "" if ttl is None else str(_ms(ttl)))
         self.incarnation = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._about = json.dumps({"pid": os.getpid(), "workers": workers})
-        self._claim, self._reap, self._leave = Script("claim"), Script("reap"), Script("leave")
-        self._enqueue, self._alias, self._stats = Script("enqueue"), Script("alias"), Script("stats")
+        self._claim, self._enqueue = Function("claim"), Function("enqueue")
+        self._reap, self._leave = Script("reap"), Script("leave")
+        self._alias, self._stats = Script("alias"), Script("stats")
         self._cancel_group = Script("cancel_group")
         self._call = 0
         self._asked: float | None = None

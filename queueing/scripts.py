@@ -3,12 +3,12 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from queueing.errors import QueueError, QueueFull, QueueUnavailable
 
@@ -19,12 +19,25 @@ def _read(name: str) -> str:
     return (files("queueing") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
+def _included(names: str) -> str:
+    return "\n".join(_read(name) for name in names.split(", "))
+
+
+def _started(names: str) -> str:
+    """The call that sets what is known of this run alone (lua/keys.lua)."""
+    return "start(KEYS)" if names.startswith("keys") else ""
+
+
 class Script:
     """One of lua/*.lua, with the files that its `-- include:` line names put in that line's place."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = _INCLUDE.sub(lambda match: "\n".join(_read(part) for part in match[1].split(", ")), _read(name))
+        self._head, names, body = _INCLUDE.split(_read(name), maxsplit=1)
+        body = _INCLUDE.sub(lambda match: f"{_included(match[1])}\n{_started(match[1])}", body)
+        # In a function of its own, since each has room for 200 local names.
+        self._run = f"{_included(names)}\nlocal function run(KEYS, ARGV)\n{_started(names)}{body}\nend\n"
+        self.source = f"{self._head}{self._run}return run(KEYS, ARGV)\n"
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: "Redis", key: str, args: Sequence[str | bytes | int]) -> Any:
@@ -34,6 +47,73 @@ class Script:
                 return await redis.evalsha(self.sha, 1, key, *args)
             except NoScriptError:
                 return await redis.eval(self.source, 1, key, *args)
+
+
+_LIBRARY = "telequeue_"
+_ours: set[str] = set()
+"""The functions of this version."""
+
+
+class Function(Script):
+    """A script whose functions the server makes once, where it may keep them: a script makes them at each run, which
+    takes longer than most runs do. See docs/decisions/0022-redis-cpu.md.
+
+    Its library's name holds the hash, as that of a script does, so processes of two versions do not meet; one that the
+    server does not know is loaded as a script is. A server that does not let us is asked for the script.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.function = f"{_LIBRARY}{self.sha}"
+        _ours.add(self.function)
+        flags = ", ".join(f"'{flag}'" for flag in re.findall(r"flags=(\S+)", self._head))
+        self.library = (
+            f"#!lua name={self.function}\n{self._run}"
+            f"redis.register_function{{ function_name = '{self.function}', callback = run, flags = {{ {flags} }} }}\n"
+        )
+        self._refused = self._loaded = False
+
+    async def run(self, redis: "Redis", key: str, args: Sequence[str | bytes | int]) -> Any:
+        if not self._refused:
+            with mapped_errors():
+                try:
+                    return await redis.fcall(self.function, 1, key, *args)
+                except ResponseError as error:
+                    self._refused = _is_refusal(error)
+                    if not self._refused and "Function not found" not in str(error):
+                        raise
+            if await self._load(redis):
+                return await self.run(redis, key, args)
+        return await super().run(redis, key, args)
+
+    async def _load(self, redis: "Redis") -> bool:
+        """→ whether the server has it now"""
+        if self._refused:
+            return False
+        with mapped_errors():
+            try:
+                await redis.function_load(self.library, replace=True)
+            except ResponseError as error:  # it may be full
+                self._refused = _is_refusal(error)
+                return False
+            if not self._loaded:
+                await self._forget_others(redis)
+        self._loaded = True
+        return True
+
+    async def _forget_others(self, redis: "Redis") -> None:
+        """Takes away what other versions left. One that still runs brings its own again, and takes nothing away."""
+        with suppress(ResponseError):  # not allowed, or another was faster
+            found: Any = await redis.function_list(f"{_LIBRARY}*")
+            for library in found:
+                name = library["library_name"] if isinstance(library, dict) else library[1]
+                if (name if isinstance(name, str) else name.decode()) not in _ours:
+                    await redis.function_delete(name)
+
+
+def _is_refusal(error: ResponseError) -> bool:
+    """Whether the server has no functions, or not for us."""
+    return isinstance(error, NoPermissionError) or "unknown command" in str(error)
 
 
 @contextmanager

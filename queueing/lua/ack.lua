@@ -1,6 +1,6 @@
 -- ack: the message is delivered and leaves its lane. result: JSON text or ''.
 local function ack(lane, priority, status_ttl, result)
-  local message = remove_head(priority, lane, 'sent', result)
+  local message = remove_head(priority, lane, 'sent', result, parse_rest)
   if message.tracked then
     set_status(message.id, status_ttl, 'status', 'sent', 'sent_at', wall, 'result', result)
   end

@@ -1,8 +1,11 @@
 -- The names of a chat. ALIASES: lane → the chat that it stands for, never itself a name of another; beside it, under
 -- "names LANE", the other names of that chat. Where there is no alias, nothing is asked but whether there is any.
 -- What is rare is asked for in one question with all else that is.
-local any_rare = redis.call('EXISTS', ALIASES, PAUSED, OUTAGES, TRIES) > 0
-local any_alias = any_rare and redis.call('EXISTS', ALIASES) == 1
+local any_rare, any_alias
+at_start(function()
+  any_rare = redis.call('EXISTS', ALIASES, PAUSED, OUTAGES, TRIES) > 0
+  any_alias = any_rare and redis.call('EXISTS', ALIASES) == 1
+end)
 
 -- → the one lane of a chat, whatever it is called here
 local function canonical(lane)
@@ -11,8 +14,8 @@ local function canonical(lane)
 end
 
 -- MERGING: "from to" of lanes that are one and not merged yet, in the order in which that was said.
-local merges = any_alias and redis.call('ZRANGE', MERGING, 0, -1) or {}
-local merging = {} -- lane → in how many of them
+local merges
+local merging -- lane → in how many of them
 
 local function lanes_of_merge(merge) return string.match(merge, '^(%S+) (%S+)$') end
 
@@ -23,7 +26,10 @@ local function note_merge(merge, by)
   end
 end
 
-for _, merge in ipairs(merges) do note_merge(merge, 1) end
+at_start(function()
+  merges, merging = any_alias and redis.call('ZRANGE', MERGING, 0, -1) or {}, {}
+  for _, merge in ipairs(merges) do note_merge(merge, 1) end
+end)
 
 -- → all lanes in which messages of this chat may stand: more than one only while they are merged
 local function lanes_of_chat(lane)

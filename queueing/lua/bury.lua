@@ -32,7 +32,7 @@ do -- a script has room for 200 local names
   -- state: dead, if none is given.
   function bury_head(lane, priority, status_ttl, reason, error, state)
     local _, _, _, lines = tries(priority, lane)
-    local message = remove_head(priority, lane, state or 'dead', reason)
+    local message = remove_head(priority, lane, state or 'dead', reason, parse)
     if message.commits and not message.provisional then redis.call('DEL', ended_key(message.id)) end -- see open.commit
     local bot, chat = string.match(lane, '^([^:]*):(.*)$')
     lines = lines .. wall .. '\t' .. reason .. '\t' .. string.match(error, '^[^\n]*') .. '\n'

@@ -16,11 +16,11 @@
 --
 -- The same call number again returns the same grants and settles nothing twice: a reply lost on the way costs nothing.
 -- allow-oom: a full server must be able to drain.
--- include: keys, clock, status, dedup, aliases, limits, outage, open, parents, lane, presence, names, merge, ack, release, bury, hold, move, element, drain, grant
+-- include: keys, clock, status, dedup, aliases, limits, outage, open, parents, lane, presence, names, merge, ack, release, bury, hold, move, element, drain, turn, grant
 
 local process, call = ARGV[1], tonumber(ARGV[2])
 local lease_ms, heartbeat_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
-local want, drain_most, default_bot, about = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
+local want = tonumber(ARGV[5])
 local status_ttl, held_count = tonumber(ARGV[9]), tonumber(ARGV[13])
 local HELD = held_key(process)
 read_limits(ARGV[10])
@@ -149,11 +149,11 @@ if call == last_call then
   end
   if about_us['#told'] then stale, lost, buried, kept = unpack(cjson.decode(about_us['#told'])) end
 else
-  redis.call('HSET', HELD, '#call', call, '#about', about, '#clock', clock_mark(ARGV[11]))
+  redis.call('HSET', HELD, '#call', call, '#about', ARGV[8], '#clock', clock_mark(ARGV[11]))
   stale = settle(14 + held_count)
   lost = reconcile(14)
   merge_again = merge_lanes()
-  buried = drain(drain_most, default_bot)
+  buried = drain(tonumber(ARGV[6]), ARGV[7])
   promote()
   grants, again = grant_up_to(want)
   if #leased > 0 then redis.call('HSET', HELD, unpack(leased)) end

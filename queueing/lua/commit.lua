@@ -5,15 +5,17 @@
 -- KEYS  1 front door of the updates
 -- ARGV  1 front door of the messages   2 incarnation   3 lane   4 id of the update   5 of one that is to be a dead letter,
 --       the reason, a line's end and the error   6 writes   7 arguments of jobs
+--       8 whether this process claims next what it sends: 1 or ''
 --       then those of the writes, five for each, see writes.lua
 --       then those of jobs and of messages, see door.lua
--- Returns { 0 } when it is stored, now or before, { 1, and what writes.conflicts found }, or { 2 } when the update is not
--- this process's any more.
+-- Returns { 0 } when it is stored, now or before, { 1, and what writes.conflicts found }, { 2 } when the update is not this
+-- process's any more, or { 3 } when it is stored, and nobody was woken for what is sent: this process is to claim now.
 -- include: writes
 
 local MESSAGES, process, lane, id, failed = unpack(ARGV, 1, 5)
 local many, jobs = tonumber(ARGV[6]), tonumber(ARGV[7])
-local first_write = 8
+local here, quietly = ARGV[8] == '1', false
+local first_write = 9
 local first_job = first_write + 5 * many
 local first_message = first_job + jobs
 
@@ -27,18 +29,20 @@ do -- in the queue of updates
   if open.is_committed(id) then return { 0 } end
   local found = writes.conflicts(first_write, many)
   if #found > 0 then return { 1, unpack(found) } end
-  admit(first_job, first_message - 1)
+  admit(ARGV, first_job, first_message - 1)
   write_counts()
   open.commit(id, failed)
 end
 
 do -- in the queue of messages
   local KEYS = { MESSAGES }
--- include: keys, status, dedup, bell, open, door
+-- include: keys, status, dedup, bell, open, door, quietly
 
-  admit(first_message, #ARGV)
+  quietly = here and first_message <= #ARGV and may_come_quietly()
+  if quietly then FRONT = HANDOFF end
+  admit(ARGV, first_message, #ARGV)
   write_counts()
 end
 
 writes.apply(first_write, many)
-return { 0 }
+return { quietly and 3 or 0 }

@@ -1,6 +1,6 @@
 -- door: messages of our own producers come to the doors of the queue.
 
--- first, last: their arguments in ARGV. Of each: its element without the opening brace, and what is to be known of it
+-- first, last: which of the arguments are theirs. Of each: its element without the opening brace, and what is to be known of it
 -- before it is taken. '': nothing, and it comes to the front door; b: nothing, but it comes to the bulk door of its bot,
 -- which follows; m: seven more follow: id, marks (t: tracked, v: provisional, o: others may wait for it in another way),
 -- bot, chat, its door: n or b, send_at in ms or 0, dedup key or ''. → how many were taken
@@ -31,17 +31,17 @@ do -- a script has room for 200 local names
     return true, door == 'b' and bot
   end
 
-  function admit(first, last)
+  function admit(args, first, last)
     local front, bulk = {}, {} -- elements; bulk: bot → its elements
     local accepted, i = string.format('{"accepted":%.0f,', wall), first
     while i <= last do
-      local element, known = ARGV[i], ARGV[i + 1]
+      local element, known = args[i], args[i + 1]
       local is_taken, bot = true, nil
       i = i + 2
       if known == 'b' then
-        bot, i = ARGV[i], i + 1
+        bot, i = args[i], i + 1
       elseif known == 'm' then
-        is_taken, bot = admit_marked(unpack(ARGV, i, i + 6))
+        is_taken, bot = admit_marked(unpack(args, i, i + 6))
         i = i + 7
       end
       if is_taken then

@@ -2,7 +2,7 @@
 -- What cannot be placed goes to the dead letters.
 
 local drain, at_the_doors
-local any_due = redis.call('EXISTS', DUE, BOTS_DUE, SCHEDULED) > 0 -- or will be: most queues have no such thing
+local any_due -- or will be: most queues have no such thing
 
 do -- a script has room for 200 local names
   -- Bulk waits at a door of its bot until the look-ahead takes it, so that a million of it cost a list of elements.
@@ -75,7 +75,7 @@ do -- a script has room for 200 local names
     put_all(elements, default_bot, SCHEDULED, errors)
   end
 
-  local bytes = 0 -- of what was taken in this call
+  local bytes -- of what was taken in this call
 
   -- Takes elements from a door until there are `most`, or they are large.
   local function take(door, most, elements)
@@ -115,7 +115,8 @@ do -- a script has room for 200 local names
     end
   end
 
-  local any_left = false
+  local any_left
+  at_start(function() bytes, any_left, any_due = 0, false, redis.call('EXISTS', DUE, BOTS_DUE, SCHEDULED) > 0 end)
 
   function at_the_doors()
     return any_left and redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF) or 0

@@ -9,14 +9,15 @@ do -- a script has room for 200 local names
   end
 
   -- Keeps a token that came with a message, beside the one that is known to work.
-  local noted = {}
+  local noted
   local function note_token(bot, token)
     if noted[bot] == token then return end
     noted[bot] = token
     if redis.call('HGET', TOKENS, bot) ~= token then redis.call('HSET', NEW_TOKENS, bot, token) end
   end
 
-  local known = {} -- bots that were found to be named well
+  local known -- bots that were found to be named well
+  at_start(function() noted, known = {}, {} end)
 
   -- → bot, or nil and what is wrong
   local function bot_of(fields, default_bot)
@@ -132,9 +133,10 @@ do -- a script has room for 200 local names
   end
 
   -- Fields that most elements have not.
-  local RARE = {}
-  for _, name in ipairs({ 'bot_token', 'ttl', 'send_at', 'dedup_key', 'also', 'group', 'after', 'kwargs', 'track',
-    'awaited', 'provisional', 'open', 'uncertain' }) do RARE[name] = true end
+  local RARE = {
+    bot_token = true, ttl = true, send_at = true, dedup_key = true, also = true, group = true, after = true, kwargs = true,
+    track = true, awaited = true, provisional = true, open = true, uncertain = true,
+  }
 
   -- Notes in m what they say. → nil, or what is wrong
   local function read_rare(m, fields)

@@ -15,6 +15,6 @@ if waiting + many > tonumber(most) then
   redis.call('DEL', operation)
   return redis.error_reply('FULL ' .. waiting .. ' messages wait')
 end
-local taken = admit(5, #ARGV)
+local taken = admit(ARGV, 5, #ARGV)
 write_counts()
 return taken

@@ -1,13 +1,10 @@
 -- grant: the one place where a message is admitted. Every limit is asked before anything is written.
 
-local promote, granted, read_hand, grant_alone, grant, next_due
+local promote, granted, grant_alone, grant, next_due
 
-local leased = {} -- lane and value of what is to be written into the process's `held` hash
+local leased -- lane and value of what is to be written into the process's `held` hash
 
 do -- a script has room for 200 local names; all the rest here is for these alone
-  local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
-  local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
-  local OF_LATE_MS = 3600000
   local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set aside for them
   local LOOKS = 50       -- accounts, lanes and messages that may be found not to be eligible after all, in one call
 
@@ -31,99 +28,10 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   function granted(lane, priority, token)
     local entry = redis.call('LINDEX', list_key(priority, lane), 0)
     if not entry then return nil end
-    local message, waits_for, wrong, results = parse(entry), nil, nil, nil
+    local message, waits_for, wrong, results = parse_rest(entry), nil, nil, nil
     if message.may_wait then waits_for, wrong, results = parents.of(message) end
     local attempts, takeovers = tries(priority, lane)
     return { lane, token, attempts, takeovers, entry, results }, message, waits_for, wrong
-  end
-
-  local function block(account, free_at)
-    redis.call('ZREM', BOTS, account)
-    redis.call('ZADD', BOTS_DUE, free_at, account)
-    blocked[account], in_bots[account], bots_in_turn = true, nil, nil
-  end
-
-  -- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
-  local hand = { all = {}, bulk = {}, bulk_of_all = 0 }
-
-  local function take_in_hand(bot, priority)
-    hand.all[bot] = (hand.all[bot] or 0) + 1
-    if priority ~= 'b' then return end
-    hand.bulk[bot] = (hand.bulk[bot] or 0) + 1
-    hand.bulk_of_all = hand.bulk_of_all + 1
-  end
-
-  function read_hand(leases, workers)
-    redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
-    hand.workers, hand.share = workers, workers * BOT_SHARE
-    for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
-  end
-
-  -- How many bots were served of late, and which of them are known to be among those, or not.
-  local many_served, is_served = nil, {}
-
-  local function is_the_only_one(bot)
-    many_served = many_served or redis.call('ZCARD', SERVED)
-    if many_served > 1 then return false end
-    if is_served[bot] == nil then is_served[bot] = redis.call('ZSCORE', SERVED, bot) and true end
-    return many_served == (is_served[bot] and 1 or 0)
-  end
-
-  local function may_take_bulk(bot)
-    if hand.bulk_of_all >= hand.workers * BULK_SHARE then return false end
-    return (hand.bulk[bot] or 0) < hand.share * BULK_SHARE or is_the_only_one(bot)
-  end
-
-  -- When anything of an account may leave: limits, pauses, outages.
-  local function may_leave_at(account)
-    local _, probe_at = outage_of(bot_of_account(account))
-    return math.max(account_free_at(account), probe_at)
-  end
-
-  -- The account that was served longest ago, of those that may send; one whose bot has its share only if no other can.
-  -- → it, and how many turned out to have to wait
-  local function choose_account(passed)
-    local second
-    local put_off = 0
-    bots_in_turn = bots_in_turn or redis.call('ZRANGE', BOTS, 0, 9 + passed.count)
-    for _, account in ipairs(bots_in_turn) do
-      if not passed[account] then
-        local bot, free_at = bot_of_account(account), may_leave_at(account)
-        if free_at > now then
-          block(account, free_at)
-          put_off = put_off + 1
-        elseif (hand.all[bot] or 0) < hand.share then
-          return account, put_off
-        elseif not second and is_the_only_one(bot) then
-          second = account
-        end
-      end
-    end
-    return second, put_off
-  end
-
-  -- → lane and priority of the account's next lane; nil if there is none that may be served now
-  local function next_lane(account, passed)
-    local more = false
-    for _, priority in ipairs(PRIORITIES) do
-      if priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
-        local ready = ready_key(priority, account)
-        local lane = not empty[ready] and redis.call('ZPOPMIN', ready)[1]
-        empty[ready] = not lane or nil
-        if lane then
-          if any_tried then redis.call('ZREM', DUE, lane) end -- a retry of a higher priority may be due later
-          return lane, priority
-        end
-      else
-        more = redis.call('EXISTS', ready_key(priority, account)) == 1
-      end
-    end
-    passed[account] = true
-    passed.count = passed.count + 1
-    bots_in_turn = nil
-    if more then return end
-    redis.call('ZREM', BOTS, account)
-    in_bots[account] = nil
   end
 
   local SUSPECT = 2 -- take-overs after which a message runs alone in its process: then it is known whose fault the next is
@@ -153,7 +61,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
       return
     end
     local state = STATES[why] or why
-    remove_head(priority, lane, state, why == 'done' and '' or nil)
+    remove_head(priority, lane, state, why == 'done' and '' or nil, parse)
     if message.tracked then set_status(message.id, status_ttl, 'status', state) end
     if COUNTS[why] then count(COUNTS[why], 1) end
   end
@@ -167,18 +75,19 @@ do -- a script has room for 200 local names; all the rest here is for these alon
       local grant, message, waits_for, wrong = granted(lane, priority, '')
       if not grant then break end
       local why, error = ended(message, grant[4], wrong)
-      if not why and not waits_for and account_for(lane, grant[5]) == account then return cleared, grant, message end
+      if not why and not waits_for and account == (message == PLAIN and bot_of_lane(lane) or account_for(lane, grant[5])) then return cleared, grant, message end
       cleared = cleared + 1
       if not why then break end
       clear_head(lane, priority, message, why, error, status_ttl, buried)
     end
+    put_back()
     place(lane, now - FRESH_MS)
     return cleared
   end
 
   -- Tokens are never used twice, not even where the server lost what it did last (a failover, a loss of power) and would
   -- count the same once more: they begin with its time, in µs. Those that a call set aside and did not need are lost.
-  local last_token, tokens_left = 0, 0
+  local last_token, tokens_left
   local function next_token(want)
     if tokens_left == 0 then
       local last = tonumber(redis.call('HGET', TOTALS, 'fence') or 0)
@@ -189,15 +98,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     return string.format('%.0f', last_token - tokens_left)
   end
 
-  local turned = {} -- accounts that had a turn in this call
-  local function note_turn(account, bot)
-    if turned[account] and in_bots[account] then return end
-    turned[account], in_bots[account], bots_in_turn = true, true, nil
-    redis.call('ZADD', BOTS, now, account)
-    if redis.call('ZADD', SERVED, now, bot) == 1 then many_served = nil end
-    is_served[bot] = true
-    redis.call('PEXPIRE', SERVED, OF_LATE_MS)
-  end
+  at_start(function() leased, last_token, tokens_left = {}, 0, 0 end)
 
   local function lease(grant, message, priority, account, token, call)
     local lane, bot = grant[1], bot_of_account(account)
@@ -270,7 +171,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
       looks = looks + put_off
       if not account and put_off == 0 then break end
       local lane, priority
-      if account then lane, priority = next_lane(account, passed) end
+      if account then lane, priority = next_lane(account, passed, want - #grants) end
       local free_at = lane and chat_free_at(lane)
       if lane and free_at > now then
         redis.call('ZADD', DUE, free_at, lane)
@@ -285,6 +186,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
         end
       end
     end
+    put_back()
     return grants, looks >= LOOKS
   end
 

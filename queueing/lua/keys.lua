@@ -1,36 +1,52 @@
 -- Every key that a script touches. The data model is described in queueing/keys.py; a test holds the two together.
--- KEYS[1]: the front door. The hash tag puts all other keys into its cluster slot: its name or, where that has a tag
--- already, as `{telegram_messages}:updates` has, that one.
-local FRONT = KEYS[1]
-local P = (string.find(FRONT, '{[^}]') and FRONT or '{' .. FRONT .. '}') .. ':'
-local HANDOFF = P .. 'handoff'
-local DOORS = P .. 'doors'
-local LANED_BULK = P .. 'laned:bulk'
-local SCHEDULED = P .. 'scheduled'
-local BOTS = P .. 'bots'
-local BOTS_DUE = P .. 'bots:due'
-local SERVED = P .. 'bots:served'
-local DUE = P .. 'due'
-local PACE = P .. 'pace'
-local PAUSED = P .. 'paused'
-local OUTAGES = P .. 'outages'
-local PROCESSES = P .. 'processes'
-local IDLE = P .. 'idle'
-local ALIASES = P .. 'aliases'
-local ALIASES_INDEX = P .. 'aliases:index'
-local MERGING = P .. 'merging'
-local TRIES = P .. 'tries'
-local OPEN = P .. 'open'
-local TAILS = P .. 'tails'
-local DEAD = P .. 'dead'
-local DEAD_INDEX = P .. 'dead:index'
-local TOKENS = P .. 'tokens'
-local NEW_TOKENS = P .. 'tokens:new'
-local TOTALS = P .. 'totals'
-local CLOCK = P .. 'clock'
+-- A library's functions are made once and run for every call: whatever is known of one call is set in here, by `start`.
+local at_start, start
+do -- a script has room for 200 local names
+  local actions = {}
+  function at_start(action) actions[#actions + 1] = action end
 
--- A channel: ids of awaited messages that ended.
-local ENDS = P .. 'ends'
+  function start(keys)
+    for i = 1, #actions do actions[i](keys) end
+  end
+end
+
+-- keys[1]: the front door. The hash tag puts all other keys into its cluster slot: its name or, where that has a tag
+-- already, as `{telegram_messages}:updates` has, that one.
+local FRONT, P
+local HANDOFF, DOORS, LANED_BULK, SCHEDULED, BOTS, BOTS_DUE, SERVED, DUE, PACE, PAUSED, OUTAGES, PROCESSES, IDLE,
+  ALIASES, ALIASES_INDEX, MERGING, TRIES, OPEN, TAILS, DEAD, DEAD_INDEX, TOKENS, NEW_TOKENS, TOTALS, CLOCK, ENDS
+at_start(function(keys)
+  if FRONT == keys[1] then return end
+  FRONT = keys[1]
+  P = (string.find(FRONT, '{[^}]') and FRONT or '{' .. FRONT .. '}') .. ':'
+  HANDOFF = P .. 'handoff'
+  DOORS = P .. 'doors'
+  LANED_BULK = P .. 'laned:bulk'
+  SCHEDULED = P .. 'scheduled'
+  BOTS = P .. 'bots'
+  BOTS_DUE = P .. 'bots:due'
+  SERVED = P .. 'bots:served'
+  DUE = P .. 'due'
+  PACE = P .. 'pace'
+  PAUSED = P .. 'paused'
+  OUTAGES = P .. 'outages'
+  PROCESSES = P .. 'processes'
+  IDLE = P .. 'idle'
+  ALIASES = P .. 'aliases'
+  ALIASES_INDEX = P .. 'aliases:index'
+  MERGING = P .. 'merging'
+  TRIES = P .. 'tries'
+  OPEN = P .. 'open'
+  TAILS = P .. 'tails'
+  DEAD = P .. 'dead'
+  DEAD_INDEX = P .. 'dead:index'
+  TOKENS = P .. 'tokens'
+  NEW_TOKENS = P .. 'tokens:new'
+  TOTALS = P .. 'totals'
+  CLOCK = P .. 'clock'
+  -- A channel: ids of awaited messages that ended.
+  ENDS = P .. 'ends'
+end)
 
 -- priority: i, n or b. A lane is "bot:chat". An account has a budget of its own: a bot, or "bot$" for what it pays for.
 local function bulk_key(bot) return P .. 'bulk:' .. bot end
@@ -56,18 +72,19 @@ local BELL = 'telequeue:bell'
 -- that clock, which all processes share: it never goes back. See clock.lua.
 -- last_wall: what `wall` was when anybody was heard last; nil: nobody was yet.
 local wall, skew, seen, now, last_wall
-do -- a script has room for 200 local names
+at_start(function()
   local clock = redis.call('TIME')
   wall = clock[1] * 1000 + math.floor(clock[2] / 1000)
   local kept = redis.call('HMGET', CLOCK, 'skew', 'seen', 'wall')
   skew, seen, last_wall = tonumber(kept[1] or 0), tonumber(kept[2] or 0), kept[3] and tonumber(kept[3])
   now = math.max(wall + skew, seen)
-end
+end)
 
 -- These are asked for the same again and again.
 local bot_of_lane, bot_of_account, text_of
 do -- a script has room for 200 local names
-  local bots, texts = {}, {}
+  local bots, texts
+  at_start(function() bots, texts = {}, {} end)
 
   function bot_of_lane(lane)
     local bot = bots[lane]
@@ -104,10 +121,11 @@ local function account_of(bot, paid) return paid and bot .. '$' or bot end
 local function wake_bot(bot, at) redis.call('ZADD', BOTS_DUE, 'XX', at, bot, at, bot .. '$') end
 
 -- Counts are gathered while a script runs, and written at its end.
-local bulk_counts = {}
+local bulk_counts
 local count, count_laned, count_in_group, write_counts
 do -- a script has room for 200 local names
-  local counts, group_counts = {}, {}
+  local counts, group_counts
+  at_start(function() counts, group_counts, bulk_counts = {}, {}, {} end)
 
   function count(field, by) counts[field] = (counts[field] or 0) + by end
 

@@ -27,6 +27,10 @@ local function parse(entry)
   return message
 end
 
+-- Most entries say nothing but their id and their time, and are not taken to pieces.
+local PLAIN = {}
+local function parse_rest(entry) return string.find(entry, '^%S+ %- %d+\n') and PLAIN or parse(entry) end
+
 -- Why a message is not to be sent any more: done (all but acknowledged), cancelled, recalled (with its group), expired;
 -- nil if it is.
 local function over(message)
@@ -44,7 +48,8 @@ end
 -- The tries of a head, by "priority lane": "attempts takeovers until\n", then a line for each: "ms reason error",
 -- tab-separated. until: ms, before which it is not tried again.
 local TRIES_KEPT = 4000 -- bytes; the oldest lines go first
-local any_tried = any_rare and redis.call('EXISTS', TRIES) == 1
+local any_tried
+at_start(function() any_tried = any_rare and redis.call('EXISTS', TRIES) == 1 end)
 
 local function tries(priority, lane)
   local kept = any_tried and redis.call('HGET', TRIES, priority .. ' ' .. lane)
@@ -81,8 +86,8 @@ local function note_try(priority, lane, try)
   return attempts
 end
 
--- The one place where a message ends. state, detail: as in parents.note_end. → the message
-local function remove_head(priority, lane, state, detail)
+-- The one place where a message ends. state, detail: as in parents.note_end. → the message, taken to pieces by `parse`
+local function remove_head(priority, lane, state, detail, parse)
   if any_tried then redis.call('HDEL', TRIES, priority .. ' ' .. lane) end
   count_laned(lane, priority, -1)
   local message = parse(redis.call('LPOP', list_key(priority, lane)))
@@ -96,14 +101,16 @@ local function account_for(lane, entry)
   return string.find(entry, '^%S+ %a*p') and account_of(bot, true) or bot
 end
 
-local blocked = {} -- account → whether it is in BOTS_DUE, as far as this script knows
+local blocked -- account → whether it is in BOTS_DUE, as far as this script knows
 
-local paid_ready = {} -- bot → whether lanes of its paid account are ready, as far as this script knows
+local paid_ready -- bot → whether lanes of its paid account are ready, as far as this script knows
 
 -- The same of accounts in BOTS, and of ready sets that are empty: so that it is asked once a script, not for each lane.
-local in_bots, empty = {}, {}
+local in_bots, empty
 
 local bots_in_turn -- the first of BOTS, if they were read and are the same yet
+
+at_start(function() blocked, paid_ready, in_bots, empty, bots_in_turn = {}, {}, {}, {}, nil end)
 
 local function make_ready(lane, priority, entry, served)
   local bot, account = bot_of_lane(lane), account_for(lane, entry)
@@ -120,8 +127,8 @@ end
 -- The head of a list, and the time before which it is not to be sent: of its retry or, if it waits for another message,
 -- of the next look. The end of that one comes first as a rule; a head that is not tried yet is noted as if it was.
 local head_and_time
-local UNTRIED = '0 0 0\n'
 do
+  local UNTRIED = '0 0 0\n'
   local LOOK_AGAIN_MS = 60000
   local BEHIND_MOST = 100 -- heads that go to the tail, in one look
 
@@ -218,9 +225,11 @@ do -- a script has room for 200 local names
 
   -- The same of a lane whose head of this priority has left.
   function place_again(lane, served, priority)
-    local next_one = redis.call('LINDEX', list_key(priority, lane), 0)
-    if has_others(lane, priority) then return place(lane, served) end
-    if next_one then place(lane, served, priority, next_one) end
+    local others, own = OTHERS[priority], list_key(priority, lane)
+    local many = redis.call('EXISTS', own, list_key(others[1], lane), list_key(others[2], lane))
+    if many == 0 then return end
+    local next_one = many == 1 and redis.call('LINDEX', own, 0)
+    place(lane, served, next_one and priority, next_one)
   end
 
   -- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.

@@ -5,7 +5,8 @@
 --
 -- LIMITS  of the accounts: bot, paid; of chats: chat, group, and "=CHAT" for single ones; each { n, period (ms) }.
 -- n = 0: no limit.
-local LIMITS, singles = {}, {}
+local LIMITS, singles
+at_start(function() LIMITS, singles = {}, {} end)
 local WRITE_WITHIN_MS = 500 -- limits.WRITE_WITHIN
 
 local function read_limits(text)
@@ -17,7 +18,8 @@ end
 
 local limit_of_chat
 do -- a script has room for 200 local names
-  local renamed = {} -- bot → chat → the limit that was set for another of its names
+  local renamed -- bot → chat → the limit that was set for another of its names
+  at_start(function() renamed = {} end)
 
   local function single_limit(lane)
     local bot, chat = string.match(lane, '^([^:]*):(.*)$')
@@ -58,7 +60,8 @@ end
 -- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,
 -- under "hand scope" → "since reason": it ends by a person alone, who does not end a flood wait with it.
 local FOR_EVER = 9e15
-local any_paused = any_rare and redis.call('EXISTS', PAUSED) == 1
+local any_paused
+at_start(function() any_paused = any_rare and redis.call('EXISTS', PAUSED) == 1 end)
 
 -- → until when, ms (0: not paused), and the reason
 local function pause_of(scope)
@@ -85,13 +88,15 @@ local function pause(scope, till, reason)
 end
 
 -- How often something had to wait for a limit.
-local limited = { chat = 0, group = 0, bot = 0 }
+local limited
 
 local function note_limit(scope, free_at)
   if free_at > now then limited[scope] = limited[scope] + 1 end
 end
 
-local chats_free = {} -- lane → the time at which one more may leave by its log, as far as this script knows
+local chats_free -- lane → the time at which one more may leave by its log, as far as this script knows
+
+at_start(function() limited, chats_free = { chat = 0, group = 0, bot = 0 }, {} end)
 
 local function chat_free_at(lane)
   local free_at = chats_free[lane]
@@ -116,7 +121,7 @@ do -- a script has room for 200 local names
   local function trim_log(key, limit) redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period)) end
 
   -- account → the time of its next slot, as far as this script knows; those that it changed are written at its end.
-  local paces, changed_paces = {}, {}
+  local paces, changed_paces
 
   local function set_pace(account, at)
     paces[account] = at
@@ -130,10 +135,10 @@ do -- a script has room for 200 local names
   end
 
   -- account → what leaves in this script, as ZADD has it: it is the newest of the log, into which it comes at the end.
-  local leaving = {}
+  local leaving
 
   -- account → a piece of its log, the newest first, and the rank of its first: so that ten grants are two questions.
-  local pieces = {}
+  local pieces
   local AHEAD = 9
 
   local function free_by_account_log(account, limit)
@@ -174,7 +179,9 @@ do -- a script has room for 200 local names
     set_pace(account, math.max(pace_free_at(account), earliest) + slot)
   end
 
-  local corrected = {} -- account → when what left earlier than was put down left, as ZADD has it
+  local corrected -- account → when what left earlier than was put down left, as ZADD has it
+
+  at_start(function() paces, changed_paces, leaving, pieces, corrected = {}, {}, {}, {}, {} end)
 
   -- It left at this time, ms.
   function correct_departure(lane, account, token, at)

@@ -30,7 +30,7 @@ local function push_head(lane, priority, entry)
   count_laned(lane, priority, 1)
   local tried = redis.call('HGET', TRIES, priority .. ' ' .. lane)
   -- The head is in some process's hands, or what is noted of its tries is noted of the head.
-  if in_flight(lane) == priority or (tried and tried ~= UNTRIED) then
+  if in_flight(lane) == priority or (tried and tried ~= '0 0 0\n') then
     redis.call('LINSERT', key, 'AFTER', first, entry)
   elseif tried then
     -- It waits for another message, and what holds it up holds this one up no more.

@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from bot.http import Http
 from bot.playground import Config, Playground, start_playground
 from bot.playground.people import Deed, perform
 from bot.settings import Settings
@@ -48,7 +49,7 @@ def settings_for(telegram_url: str, redis_url: str | None = None, **more: Any) -
 @asynccontextmanager
 async def listening(app: ASGIApp, port: int = 0) -> AsyncIterator[httpx.AsyncClient]:
     """The app behind a real server on loopback, and a client of it."""
-    config = uvicorn.Config(app, port=port, log_config=None, proxy_headers=False, ws="none")
+    config = uvicorn.Config(app, port=port, http=Http, log_config=None, proxy_headers=False, ws="none")
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))

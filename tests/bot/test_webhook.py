@@ -75,7 +75,7 @@ async def client(intake: Intake, results: Counter[str]) -> AsyncIterator[httpx.A
         results[result] += 1
 
     webhook = Webhook(intake, SECRET, count)
-    app = Starlette(routes=[Route("/", webhook.receive, methods=["POST"])])
+    app = Starlette(routes=[Route("/", webhook, methods=["POST"])])
     async with listening(app) as client:
         client.headers.update(SECRET_HEADER)
         yield client
@@ -151,7 +151,7 @@ async def test_a_wrong_or_missing_secret_is_refused(
 
 async def test_without_a_secret_nothing_is_accepted(intake: Intake) -> None:
     webhook = Webhook(intake, None, lambda result, seconds: None)
-    app = Starlette(routes=[Route("/", webhook.receive, methods=["POST"])])
+    app = Starlette(routes=[Route("/", webhook, methods=["POST"])])
     async with listening(app) as client:
         for headers in ({}, {"X-Telegram-Bot-Api-Secret-Token": ""}):
             assert (await client.post("/", json=message(), headers=headers)).status_code == 401
@@ -341,7 +341,7 @@ async def queued(inbox: RedisInbox, results: Counter[str]) -> AsyncIterator[http
         results[result] += 1
 
     webhook = Webhook(QueuedIntake(inbox, "123456"), SECRET, count)
-    async with listening(Starlette(routes=[Route("/", webhook.receive, methods=["POST"])])) as client:
+    async with listening(Starlette(routes=[Route("/", webhook, methods=["POST"])])) as client:
         client.headers.update(SECRET_HEADER)
         yield client
 

@@ -73,7 +73,7 @@ class Backlog:
 
     async def _script_time(self) -> int:
         stats: Any = await self.redis.info("commandstats")
-        return int(stats["cmdstat_evalsha"]["usec"])
+        return sum(int(stats[name]["usec"]) for name in ("cmdstat_fcall", "cmdstat_evalsha") if name in stats)
 
 
 def _element(chat: int, number: int) -> bytes:

@@ -5,6 +5,17 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
+from redis.asyncio import Redis
+
+from queueing.scripts import Function, Script
+
+
+async def make_known(redis: "Redis", verb: str) -> None:
+    """To the server, so that a call of it is one request."""
+    await redis.script_load(Script(verb).source)
+    if verb in ("claim", "enqueue"):
+        await redis.function_load(Function(verb).library, replace=True)
+
 
 class LossyProxy:
     """Stands between a client and a server; each of these is about the next request with the marker.

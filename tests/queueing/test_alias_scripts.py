@@ -17,7 +17,7 @@ from queueing.retry import Ack, Bury, Move, Release, Scope
 from queueing.scripts import Script
 from tests.conftest import Server
 from tests.queueing.desk import FRONT, P, Start, drained, message, queue, settle, start, state
-from tests.queueing.proxy import LossyProxy
+from tests.queueing.proxy import LossyProxy, make_known
 
 __all__ = ["queue", "start"]
 
@@ -126,7 +126,7 @@ async def test_a_merge_asks_to_be_gone_on_with_at_once(queue: RedisQueue, redis:
 
 async def test_alias_is_done_once(redis: Redis, shared_server: Server) -> None:
     async with LossyProxy(shared_server.port) as proxy:
-        await redis.script_load(Script("alias").source)
+        await make_known(redis, "alias")
         queue = RedisQueue(proxy.url)
         await queue.start()
         await push(redis, 500)
@@ -143,7 +143,7 @@ async def test_a_settlement_that_names_another_chat_is_done_once(
     redis: Redis, shared_server: Server, decision: Move | Ack
 ) -> None:
     async with LossyProxy(shared_server.port) as proxy:
-        await redis.script_load(Script("claim").source)
+        await make_known(redis, "claim")
         queue = RedisQueue(proxy.url)
         await queue.start()
         await push(redis, 4)

@@ -2,15 +2,20 @@
 
 import asyncio
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.exceptions import DataError
+from redis.exceptions import TimeoutError as NoAnswer
 
 from bot import store
 from queueing.address import Address
-from queueing.connection import _owner
+from queueing.connection import _owner, connect
 from queueing.contract import Claim, Settlement
 from queueing.errors import QueueUnavailable
 from queueing.limits import OFF, RateLimits
@@ -145,11 +150,11 @@ async def test_a_claim_is_not_repeated_by_the_client(open_queue: Open, guarded: 
     queue = await open_queue(guarded.url)
     await queue.claim(1)
     with client(guarded.primary) as redis:
-        before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+        before = redis.info("commandstats")["cmdstat_fcall"]["calls"]
         redis.config_set("min-replicas-to-write", 5)
         with pytest.raises(QueueUnavailable):
             await queue.claim(1)
-        after = redis.info("commandstats")["cmdstat_evalsha"]
+        after = redis.info("commandstats")["cmdstat_fcall"]
     assert after["calls"] + after["rejected_calls"] == before + 1
 
 
@@ -314,3 +319,31 @@ async def test_five_hundred_who_ask_at_once_all_get_an_answer(redis_url: str) ->
         assert (await queue.stats()).depth == 500
     finally:
         await queue.close()
+
+
+@pytest.mark.parametrize("value", [None, True, [1]])
+async def test_what_is_no_argument_is_refused_before_it_is_sent(redis_url: str, value: object) -> None:
+    async with connect(redis_url, retry=Retry(NoBackoff(), 0), timeout=5, key=FRONT, name="test") as redis:
+        with pytest.raises(DataError):
+            await redis.rpush("list", value)  # type: ignore[arg-type]
+        assert await redis.config_get("save") == {"save": ""}  # a command of two words
+
+
+async def test_who_writes_much_to_a_server_that_does_not_read_gives_up(
+    own_server: Server, eventually: Eventually
+) -> None:
+    assert own_server.process
+    async with connect(own_server.url, retry=Retry(NoBackoff(), 0), timeout=3, key=FRONT, name="test") as redis:
+        await redis.set("large", b"0" * 2**24)  # so much is sent to one that reads
+        assert await redis.getdel("large") == b"0" * 2**24
+        own_server.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(NoAnswer):
+                await asyncio.wait_for(redis.set("large", b"0" * 2**24, ex=60), 30)
+        finally:
+            own_server.process.send_signal(signal.SIGCONT)
+
+        async def is_closed() -> bool:
+            return len(await redis.client_list()) == 1
+
+        await eventually(is_closed, "the connection that was given up is closed")

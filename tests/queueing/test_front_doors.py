@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from queueing import memory_doors, memory_queue, redis_queue
 from queueing.contract import Claim, Lease, Queue, Settlement
+from queueing.errors import QueueFull
 from queueing.limits import Rate
 from queueing.message import Message, Priority
 from queueing.redis_queue import RedisQueue
@@ -53,6 +54,39 @@ async def test_rule_15_bulk_stays_in_its_door_until_the_look_ahead_takes_it(queu
     taken = LOOK_AHEAD + len(claim.leases)
     assert not await is_at_the_door(queue, taken - 1)
     assert await is_at_the_door(queue, taken)
+
+
+async def test_one_call_brings_each_message_to_its_door(redis: Redis, redis_url: str) -> None:
+    queue = RedisQueue(redis_url)
+    await queue.start()
+
+    def one(id: str, bot: str = "1", **more: object) -> Message:
+        return Message(bot=bot, chat="7", id=id, body={"text": "x"}, **more)  # type: ignore[arg-type]
+
+    bulk = Priority.BULK
+    mixed = [
+        one("plain"),
+        one("tracked", track=True),
+        one("bulk", priority=bulk),
+        one("later", send_at=time.time() + 60),
+    ]
+    mixed += [one("other", "2", priority=bulk), one("tracked", track=True), one("keyed", priority=bulk, dedup_key="k")]
+    mixed += [one("again", dedup_key="k"), one("next", priority=bulk, track=True), one("last")]
+    await queue.enqueue(mixed)
+    doors = [FRONT, f"{P}bulk:1", f"{P}bulk:2"]
+    found = [[json.loads(element)["id"] for element in await redis.lrange(door, 0, -1)] for door in doors]
+    assert found == [["plain", "tracked", "later", "last"], ["bulk", "keyed", "next"], ["other"]]
+    assert (await queue.stats()).depth == 8
+    await queue.close()
+
+
+async def test_what_a_full_queue_refuses_leaves_nothing(redis: Redis, redis_url: str) -> None:
+    queue = RedisQueue(redis_url, queue_max=1)
+    await queue.start()
+    with pytest.raises(QueueFull, match="0 messages wait"):
+        await queue.enqueue([message(1), message(2, Priority.BULK)])
+    assert await redis.keys() == []
+    await queue.close()
 
 
 async def granted(queue: Queue, ids: set[str], *, calls: int) -> set[str]:

@@ -16,7 +16,7 @@ from queueing.retry import Ack, Bury
 from queueing.scripts import Script
 from tests.conftest import Server
 from tests.queueing.desk import P, state
-from tests.queueing.proxy import LossyProxy
+from tests.queueing.proxy import LossyProxy, make_known
 
 PATIENCE = 0.2
 """Seconds for which the client waits for an answer."""
@@ -44,8 +44,8 @@ def message(name: str, chat: str = "42", **fields: object) -> Message:
 @pytest.fixture
 async def proxy(shared_server: Server, redis: Redis) -> AsyncIterator[LossyProxy]:
     async with LossyProxy(shared_server.port) as proxy:
-        for name in [*VERBS, "leave"]:  # known to the server, so that the proxy sees EVALSHA
-            await redis.script_load(Script(name).source)
+        for name in [*VERBS, "leave"]:  # known to the server, so that the proxy sees its call
+            await make_known(redis, name)
         yield proxy
 
 

@@ -12,14 +12,14 @@ from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury, Decision, Release
 from queueing.scripts import Script
 from tests.conftest import Server
-from tests.queueing.proxy import LossyProxy
+from tests.queueing.proxy import LossyProxy, make_known
 
 
 @pytest.fixture
 async def proxy(shared_server: Server, redis: Redis) -> AsyncIterator[LossyProxy]:
     async with LossyProxy(shared_server.port) as proxy:
-        for name in ("claim", "enqueue", "reap", "leave"):  # known to the server, so that EVALSHA is what gets lost
-            await redis.script_load(Script(name).source)
+        for name in ("claim", "enqueue", "reap", "leave"):  # known to the server, so that its call is what gets lost
+            await make_known(redis, name)
         yield proxy
 
 

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from queueing.contract import Lease
 from queueing.errors import QueueFull
 from queueing.inbox import Commit, Conflict, Standing, Write
-from queueing.message import Message, encode
-from queueing.redis_inbox import RedisInbox
+from queueing.message import Message, Priority, encode
+from queueing.redis_inbox import RedisInbox, Taker
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Bury
 from tests.queueing.desk import settle
@@ -55,8 +55,9 @@ def update(number: int = 1, chat: str = "42", bot: str = BOT, **fields: object) 
     return Message(bot=bot, chat=chat, id=f"u{number}", body=body, **fields)  # type: ignore[arg-type]
 
 
-def send(number: int, chat: str = "42") -> Message:
-    return Message(bot=BOT, chat=chat, id=f"p{number}", body={"text": str(number)}, provisional=True)
+def send(number: int, chat: str = "42", priority: Priority = Priority.NORMAL) -> Message:
+    body = {"text": str(number)}
+    return Message(bot=BOT, chat=chat, id=f"p{number}", body=body, priority=priority, provisional=True)
 
 
 async def take(inbox: RedisInbox, number: int = 1, chat: str = "42") -> Lease:
@@ -288,3 +289,63 @@ async def commit(inbox: RedisInbox, take_number: int, writes: Sequence[Write]) -
     lease = await take(inbox, take_number)
     assert await inbox.commit(lease.message, Commit(writes=writes)) == []
     await settle(inbox, [lease], Ack())
+
+
+class Hands:
+    """Of a process. told: how often they were told to look."""
+
+    def __init__(self, *, room: bool = True) -> None:
+        self.told = 0
+        self.taker = Taker(lambda: room, self._hear)
+
+    def _hear(self) -> None:
+        self.told += 1
+
+
+async def doors(redis: Redis) -> list[int]:
+    """How many updates stand at the front door, and at where the bell puts them; then messages likewise."""
+    fronts = (f"{Q}:updates:{BOT}", f"{Q}:updates:{BOT}:handoff", "telegram_messages", f"{Q}:handoff")
+    return [await redis.llen(front) for front in fronts]
+
+
+async def test_what_a_process_brings_itself_it_takes_itself_and_no_bell_rings(inbox: RedisInbox, redis: Redis) -> None:
+    own, sending = Hands(), Hands()
+    inbox.hand_over(own.taker, sending.taker)
+    await inbox.accept(update(), 1)
+    assert (await doors(redis), own.told) == ([0, 1, 0, 0], 1)
+    (lease,) = (await inbox.claim(1)).leases
+    await inbox.commit(lease.message, Commit([send(1)]))
+    assert (await doors(redis), sending.told) == ([0, 0, 0, 1], 1)
+
+
+async def test_without_room_others_are_called(inbox: RedisInbox, redis: Redis, messages: RedisQueue) -> None:
+    inbox.hand_over(Hands(room=False).taker, Hands(room=False).taker)
+    lease = await take(inbox)
+    await inbox.commit(lease.message, Commit([send(1)]))
+    assert sum((await doors(redis))[2:]) == 1
+    assert await texts(messages) == ["1"]
+
+
+async def test_who_brings_something_does_not_go_before_those_at_the_door(inbox: RedisInbox, redis: Redis) -> None:
+    await inbox.accept(update(1), 1)
+    own = Hands()
+    inbox.hand_over(own.taker, Hands().taker)
+    await inbox.accept(update(2), 2)
+    assert (await doors(redis), own.told) == ([2, 0, 0, 0], 0)
+    assert [lease.message.id for lease in (await inbox.claim(2)).leases] == ["u1"]
+
+
+async def test_bulk_goes_to_its_own_door(inbox: RedisInbox, redis: Redis, messages: RedisQueue) -> None:
+    sending = Hands()
+    inbox.hand_over(Hands().taker, sending.taker)
+    lease = await take(inbox)
+    await inbox.commit(lease.message, Commit([send(1, priority=Priority.BULK)]))
+    assert sending.told == 0
+    assert await texts(messages) == ["1"]
+
+
+async def test_another_process_finds_what_its_bringer_did_not_take(inbox: RedisInbox, start: Start) -> None:
+    inbox.hand_over(Hands().taker, Hands().taker)
+    await inbox.accept(update(), 1)
+    other = await start()
+    assert [lease.message.id for lease in (await other.claim(1)).leases] == ["u1"]

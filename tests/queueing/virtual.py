@@ -21,7 +21,7 @@ from queueing.errors import QueueUnavailable
 from queueing.limits import WRITE_WITHIN, RateLimits
 from queueing.memory_queue import MemoryQueue
 from queueing.redis_queue import RedisQueue
-from queueing.scripts import Script
+from queueing.scripts import Function, Script
 
 T = TypeVar("T")
 
@@ -105,8 +105,8 @@ class _Kept(Redis):  # type: ignore[misc, unused-ignore]
         pass
 
 
-class LossyScript(Script):
-    """A script whose next request, or reply, gets lost. It keeps what the server answered."""
+class LossyFunction(Function):
+    """A function whose next request, or reply, gets lost. It keeps what the server answered."""
 
     lose: str | None = None
     answer: Sequence[Any] | None = None
@@ -128,7 +128,7 @@ class _Process(RedisQueue):
 
     async def start(self) -> None:
         self._redis = self._patient = self._bell = self.client
-        self._claim: LossyScript = LossyScript("claim")
+        self._claim: LossyFunction = LossyFunction("claim")
 
 
 @dataclass(frozen=True)

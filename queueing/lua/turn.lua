@@ -1,0 +1,143 @@
+-- turn: which account, and which of its lanes, is served next.
+
+local read_hand, take_in_hand, may_leave_at, block, choose_account, next_lane, put_back, note_turn
+do -- a script has room for 200 local names
+  local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
+  local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
+  local OF_LATE_MS = 3600000
+
+  function block(account, free_at)
+    redis.call('ZREM', BOTS, account)
+    redis.call('ZADD', BOTS_DUE, free_at, account)
+    blocked[account], in_bots[account], bots_in_turn = true, nil, nil
+  end
+
+  -- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
+  local hand
+
+  function take_in_hand(bot, priority)
+    hand.all[bot] = (hand.all[bot] or 0) + 1
+    if priority ~= 'b' then return end
+    hand.bulk[bot] = (hand.bulk[bot] or 0) + 1
+    hand.bulk_of_all = hand.bulk_of_all + 1
+  end
+
+  function read_hand(leases, workers)
+    redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
+    hand.workers, hand.share = workers, workers * BOT_SHARE
+    for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
+  end
+
+  -- How many bots were served of late, and which of them are known to be among those, or not.
+  local many_served, is_served
+
+  local function is_the_only_one(bot)
+    many_served = many_served or redis.call('ZCARD', SERVED)
+    if many_served > 1 then return false end
+    if is_served[bot] == nil then is_served[bot] = redis.call('ZSCORE', SERVED, bot) and true end
+    return many_served == (is_served[bot] and 1 or 0)
+  end
+
+  local function bulk_room() return math.ceil(hand.workers * BULK_SHARE - hand.bulk_of_all) end
+
+  local function may_take_bulk(bot)
+    if bulk_room() <= 0 then return false end
+    return (hand.bulk[bot] or 0) < hand.share * BULK_SHARE or is_the_only_one(bot)
+  end
+
+  -- When anything of an account may leave: limits, pauses, outages.
+  function may_leave_at(account)
+    local _, probe_at = outage_of(bot_of_account(account))
+    return math.max(account_free_at(account), probe_at)
+  end
+
+  -- The account that was served longest ago, of those that may send; one whose bot has its share only if no other can.
+  -- → it, and how many turned out to have to wait
+  function choose_account(passed)
+    local second
+    local put_off = 0
+    bots_in_turn = bots_in_turn or redis.call('ZRANGE', BOTS, 0, 9 + passed.count)
+    for _, account in ipairs(bots_in_turn) do
+      if not passed[account] then
+        local bot, free_at = bot_of_account(account), may_leave_at(account)
+        if free_at > now then
+          block(account, free_at)
+          put_off = put_off + 1
+        elseif (hand.all[bot] or 0) < hand.share then
+          return account, put_off
+        elseif not second and is_the_only_one(bot) then
+          second = account
+        end
+      end
+    end
+    return second, put_off
+  end
+
+  -- Lanes come out of a ready set one, two, four, … at once. ready → those that are left, the next one last, as score and
+  -- lane in turn; and how many come next.
+  local taken, at_once
+
+  local function take_lane(ready, most)
+    local left = taken[ready] or {}
+    if #left == 0 and not empty[ready] then
+      local many = math.min(at_once[ready] or 1, most)
+      local popped = redis.call('ZPOPMIN', ready, many)
+      taken[ready], at_once[ready], empty[ready] = left, 2 * many, #popped < 2 * many or nil
+      for i = #popped, 1, -1 do left[#left + 1] = popped[i] end
+    end
+    local lane = table.remove(left)
+    table.remove(left)
+    return lane
+  end
+
+  -- Before anything is put among them, and at the end.
+  function put_back()
+    for ready, left in pairs(taken) do
+      if #left > 0 then
+        redis.call('ZADD', ready, unpack(left))
+        empty[ready] = nil
+      end
+    end
+    taken = {}
+  end
+
+  -- → lane and priority of the account's next lane; nil if there is none that may be served now
+  function next_lane(account, passed, most)
+    local more = false
+    for _, priority in ipairs(PRIORITIES) do
+      if priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
+        local ready = ready_key(priority, account)
+        local lane = take_lane(ready, priority == 'b' and math.min(most, bulk_room()) or most)
+        if lane then
+          if any_tried then redis.call('ZREM', DUE, lane) end -- a retry of a higher priority may be due later
+          return lane, priority
+        end
+      else
+        put_back()
+        more = redis.call('EXISTS', ready_key(priority, account)) == 1
+      end
+    end
+    passed[account] = true
+    passed.count = passed.count + 1
+    bots_in_turn = nil
+    if more then return end
+    redis.call('ZREM', BOTS, account)
+    in_bots[account] = nil
+  end
+
+  local turned -- accounts that had a turn in this call
+
+  function note_turn(account, bot)
+    if turned[account] and in_bots[account] then return end
+    turned[account], in_bots[account], bots_in_turn = true, true, nil
+    redis.call('ZADD', BOTS, now, account)
+    if redis.call('ZADD', SERVED, now, bot) == 1 then many_served = nil end
+    is_served[bot] = true
+    redis.call('PEXPIRE', SERVED, OF_LATE_MS)
+  end
+
+  at_start(function()
+    hand, many_served, is_served = { all = {}, bulk = {}, bulk_of_all = 0 }, nil, {}
+    turned, taken, at_once = {}, {}, {}
+  end)
+end
