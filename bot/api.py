@@ -107,8 +107,8 @@ class Api:
         except MalformedMessage as error:
             raise submission.invalid(str(error)) from None
         if submission.bot_token is not None:
-            return dataclasses.replace(message, bot=await self._bot_of(submission, submission.bot_token))
-        return message if submission.bot is None else dataclasses.replace(message, bot=submission.bot)
+            return message.changed(bot=await self._bot_of(submission, submission.bot_token))
+        return message if submission.bot is None else message.changed(bot=submission.bot)
 
     async def _bot_of(self, submission: Submission, token: str) -> str:
         """Keeps the token that came with a message, unless it is known. The configured bot's own cannot be replaced."""

@@ -242,7 +242,7 @@ class Broadcasts:
 
 def _element(what: Message, id: str) -> bytes:
     """What stands in the list for each chat, from behind the brace on and without its id and chat."""
-    fields = json.loads(encode(replace(what, group=id)))
+    fields = json.loads(encode(what.changed(group=id)))
     del fields["id"], fields["chat_id"]
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()[1:]
 

@@ -80,7 +80,7 @@ class Call:
     whole: bool = False
 
 
-def parse_call(body: Mapping[str, Any], chat: str) -> Call:
+def parse_call(body: Mapping[str, Any], chat: str, *, whole: bool = False) -> Call:
     """The call that a message's body asks for, to the canonical chat `chat`, whatever its parameters say.
 
     Raises CallRefused with the reason `forbidden_method`, `local_file` or `malformed`; its text names the field.
@@ -107,7 +107,7 @@ def parse_call(body: Mapping[str, Any], chat: str) -> Call:
     _check_message(method, parameters)
     for part in files.keys() & parameters.keys():
         raise CallRefused(f"{part} is given twice: in kwargs and in files")
-    return Call(method, parameters, files)
+    return Call(method, parameters, files, whole)
 
 
 def _method(value: object) -> str:

@@ -27,6 +27,9 @@ from queueing.message import (
 MAX_ELEMENT = 2**20
 """Bytes of a message in the queue; Telegram's own limit for a text is 4,096 characters."""
 
+_PLAIN_MOST = 4096
+"""Characters of a text that is surely within MAX_ELEMENT."""
+
 _MAX_ATTEMPTS = 1_000  # as queueing.message has it for elements that other programs push
 
 
@@ -92,9 +95,10 @@ class Outbox:
             awaited=awaited,
             after=check_after(parents_of(kwargs) or None) if isinstance(kwargs, dict) else (),
         )
-        parse_call(message.body, message.chat)
-        if len(encode(message)) > MAX_ELEMENT:
-            raise MalformedMessage("text and kwargs are larger than 1 MiB together")
+        if not _is_text_alone(message.body):
+            parse_call(message.body, message.chat)
+            if len(encode(message)) > MAX_ELEMENT:
+                raise MalformedMessage("text and kwargs are larger than 1 MiB together")
         return message
 
     async def enqueue(self, messages: Sequence[Message]) -> list[str]:
@@ -137,6 +141,17 @@ class Outbox:
         if len(shared) < len(messages):
             await self.enqueue([message for message in messages if not self._is_shared(message)])
         return shared
+
+
+def _is_text_alone(body: Mapping[str, Any]) -> bool:
+    """Whether it asks for a message of a text, and nothing can be wrong with it: most are."""
+    text = body.get("text")
+    if len(body) != 1 or not isinstance(text, str) or len(text) > _PLAIN_MOST:
+        return False
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
 
 
 def _check_max_attempts(value: object) -> int | None:

@@ -91,8 +91,9 @@ class Sender:
         """Sends a message. Never raises; see queueing.worker.Deliver."""
         asked = MAY_WRITE.set(may_write)
         try:
-            call = parse_call(message.body, message.chat)
-            call = replace(call, parameters=resolve(call.parameters, message.results), whole=message.awaited)
+            call = parse_call(message.body, message.chat, whole=message.awaited)
+            if message.results:
+                call = replace(call, parameters=resolve(call.parameters, message.results))
             return await self._deliver_call(message.bot, call)
         except CallRefused as error:
             return Rejected(str(error), error.reason)

@@ -65,6 +65,9 @@ def _require_bot(settings: Settings) -> None:
     """Imports the bot, for all processes. Raises SettingsError where that cannot be done."""
     # Its modules may have metrics of their own: prometheus_client looks for the directory when it is imported.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory()
+    from monitoring.pids import count_without_asking
+
+    count_without_asking()
     find(settings.bot_app)
 
 

@@ -41,6 +41,7 @@ from telegram.error import (
 from telegram.request import BaseRequest, RequestData
 
 from bot.multipart import Form, Part, in_memory
+from bot.posting import Posts
 from monitoring.logs import mask
 from queueing.errors import QueueError
 from queueing.worker import MayWrite, Permit
@@ -126,6 +127,7 @@ class AiohttpRequest(BaseRequest):
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
+        self._posts = Posts()
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -134,9 +136,10 @@ class AiohttpRequest(BaseRequest):
         return self._timeout
 
     async def initialize(self) -> None:
-        self._open()
+        """Connections are made when they are needed."""
 
     async def shutdown(self) -> None:
+        await self._posts.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -152,24 +155,40 @@ class AiohttpRequest(BaseRequest):
         pool_timeout: object = BaseRequest.DEFAULT_NONE,
     ) -> tuple[int, bytes]:
         """Status and body of a successful answer; see BaseRequest. Anything else is raised."""
+        seconds = self._seconds(method, read_timeout, request_data)
+        if method == "GET":
+            return await self._exchange(method, url, None, _Gate(None), seconds)
         gate = _Gate(MAY_WRITE.get())
-        body = None if method == "GET" else _body(request_data, gate)
-        return await self._exchange(method, url, body, gate, self._seconds(method, read_timeout, request_data))
+        if request_data is not None and request_data.contains_files:
+            return await self._exchange(method, url, _form(request_data), gate, seconds)
+        parameters = {} if request_data is None else request_data.parameters
+        return await self._post(url, _json(parameters), gate, seconds)
 
     async def call(self, url: str, parameters: Mapping[str, Any], seconds: float, files: Sequence[Part] = ()) -> Any:
         """The result of a POST of plain JSON, or of a form with files, which ends within `seconds`: BaseRequest.post
         without its detours. Raises what reading the files raises, too, if that is a QueueError."""
         gate = _Gate(MAY_WRITE.get())
         if files:
-            body: _Body = _FormBody(Form(parameters, files), gate)
+            _, answer = await self._exchange("POST", url, Form(parameters, files), gate, seconds)
         else:
-            body = _Body(_json(parameters), "application/json", gate)
-        _, answer = await self._exchange("POST", url, body, gate, seconds)
+            _, answer = await self._post(url, _json(parameters), gate, seconds)
         return self.parse_json_payload(answer)["result"]
 
+    async def _post(self, url: str, body: bytes, gate: "_Gate", seconds: float) -> tuple[int, bytes]:
+        try:
+            status, answer = await self._posts.post(url, body, gate.enter, seconds)
+        except (OSError, TimeoutError) as error:
+            failure: Exception = _failure(error, gate, seconds)
+        else:
+            if status < HTTPStatus.MULTIPLE_CHOICES:
+                return status, answer
+            failure = _refusal(status, answer)
+        raise failure
+
     async def _exchange(
-        self, method: str, url: str, body: "_Body | None", gate: "_Gate", seconds: float
+        self, method: str, url: str, form: Form | None, gate: "_Gate", seconds: float
     ) -> tuple[int, bytes]:
+        body = None if form is None else _FormBody(form, gate)
         timeout = aiohttp.ClientTimeout(total=seconds, ceil_threshold=_NO_CEILING)
         session = self._session or self._open()
         try:
@@ -220,7 +239,7 @@ class _Connector(aiohttp.TCPConnector):
     async def connect(self, req: aiohttp.ClientRequest, *args: Any, **options: Any) -> aiohttp.connector.Connection:
         connection = await super().connect(req, *args, **options)
         try:
-            if isinstance(req.body, _Body):
+            if isinstance(req.body, _FormBody):
                 req.body.gate.ask()
         except LeaseEnded:
             connection.release()
@@ -256,40 +275,21 @@ class _Gate:
             self.may_write.note_end()
 
 
-class _Body(Payload):
-    """A body in memory, written through a gate."""
-
-    def __init__(self, content: bytes, content_type: str, gate: _Gate) -> None:
-        super().__init__(content, content_type=content_type)
-        self._size = len(content)
-        self.gate = gate
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        content: bytes = self._value
-        return content.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        if isinstance(writer, StreamWriter) and (writer.transport is None or writer.transport.is_closing()):
-            raise aiohttp.ClientConnectionResetError("the connection was closed before the request was written")
-        self.gate.enter()
-        await self._write(writer)
-
-    async def _write(self, writer: AbstractStreamWriter) -> None:
-        await writer.write(self._value)
-
-
-class _FormBody(_Body):
-    """A form with files, of which no more than a piece is in memory."""
+class _FormBody(Payload):
+    """A form with files, of which no more than a piece is in memory, written through a gate."""
 
     def __init__(self, form: Form, gate: _Gate) -> None:
-        Payload.__init__(self, form, content_type=form.content_type)
+        super().__init__(form, content_type=form.content_type)
         self._size = form.size
         self.gate = gate
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         raise TypeError("a form with files is no text")
 
-    async def _write(self, writer: AbstractStreamWriter) -> None:
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        if isinstance(writer, StreamWriter) and (writer.transport is None or writer.transport.is_closing()):
+            raise aiohttp.ClientConnectionResetError("the connection was closed before the request was written")
+        self.gate.enter()
         self.gate.whole = False
         try:
             async for piece in self._value.pieces():  # the first is there without an await
@@ -300,15 +300,12 @@ class _FormBody(_Body):
         self.gate.end()
 
 
-def _body(data: RequestData | None, gate: _Gate) -> _Body:
-    """JSON, which is cheaper than PTB's form on both ends; multipart for files."""
-    if data is None or not data.contains_files:
-        return _Body(_json(data.parameters if data is not None else {}), "application/json", gate)
+def _form(data: RequestData) -> Form:
     parts = [
         in_memory(name, filename, type, content if isinstance(content, bytes) else content.read())
         for name, (filename, content, type) in data.multipart_data.items()
     ]
-    return _FormBody(Form(data.json_parameters, parts), gate)
+    return Form(data.json_parameters, parts)
 
 
 def _json(parameters: object) -> bytes:

@@ -80,6 +80,7 @@ class Metrics:
         self._workers = self._gauge("workers", "Worker coroutines.")
         self._busy = self._gauge("workers_busy", "Worker coroutines with a message in hand.")
         self._processes = self._gauge("processes", "Processes.")
+        self._sent_series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._show_zeros(backends)
 
     def _counter(self, name: str, help: str, labels: Iterable[str] = ()) -> Counter:
@@ -131,10 +132,18 @@ class Metrics:
                 self._limited.labels(scope).inc(times)
 
     def _count_sent(self, message: Message, took: float, since_accepted: float, backend: str) -> None:
-        self._sent.labels(backend, message.priority.value).inc()
-        self._delivery.labels(message.priority.value).observe(since_accepted)
+        sent, delivery = self._of_sent(backend, message.priority.value)
+        sent.inc()
+        delivery.observe(since_accepted)
         method = self._methods.get(str(message.body.get("method", "sendMessage")).lower(), OTHER)
         self._send.labels(method).observe(took)
+
+    def _of_sent(self, backend: str, priority: str) -> tuple[Counter, Histogram]:
+        """The series of a message that was sent: looked up once, for `labels` takes longer than to count."""
+        if (series := self._sent_series.get((backend, priority))) is None:
+            series = self._sent.labels(backend, priority), self._delivery.labels(priority)
+            self._sent_series[backend, priority] = series
+        return series
 
     def _count_released(self, reason: str | None, *, uncertain: bool) -> None:
         self._uncertain.inc(uncertain)

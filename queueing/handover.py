@@ -9,7 +9,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from queueing.contract import Front
@@ -96,4 +95,4 @@ def _as_new(message: Message) -> Message:
     if ttl is not None:
         begins = max(message.accepted or now, message.send_at or 0.0)
         ttl = min(ttl, max(0.001, begins + ttl - now))
-    return replace(message, track=True, ttl=ttl, accepted=now)
+    return message.changed(track=True, ttl=ttl, accepted=now)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from queueing.contract import DeadLetter, DeadPage, Pause, Waiting
 from queueing.limits import RateLimits
@@ -183,7 +183,7 @@ class MemoryDesk:
         for id in reversed(ids) if head else ids:
             letter, message = self._dead.get(id), self._dead.take(id)
             if letter and message:
-                message = replace(message, accepted=wall)
+                message = message.changed(accepted=wall)
                 self._statuses.begin_again(message, wall)
                 self._parents.begin(message)
                 self._parents.placed(message)

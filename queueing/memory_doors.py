@@ -5,7 +5,6 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 from queueing.message import Message, Priority
 
@@ -119,7 +118,7 @@ class Doors:
                 return
             _, _, message = heapq.heappop(self._later)
             # For the order it counts as accepted now.
-            yield replace(message, accepted=max(message.accepted or 0.0, message.send_at or 0.0))
+            yield message.changed(accepted=max(message.accepted or 0.0, message.send_at or 0.0))
 
     def empty(self) -> tuple[list[Message], list[Message]]:
         """Takes everything. → what waits, then what is for later; each in its order."""

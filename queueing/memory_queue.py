@@ -107,7 +107,7 @@ class MemoryQueue(MemorySettling):
         for message in messages:
             if self._is_first(message, now):
                 ttl = self._ttl if message.ttl is None else message.ttl
-                message = replace(message, accepted=now, ttl=ttl, track=message.track or message.awaited)
+                message = message.changed(accepted=now, ttl=ttl, track=message.track or message.awaited)
                 self._statuses.begin(message, now)
                 self._parents.begin(message)
                 self._doors.put(message)
@@ -186,7 +186,7 @@ class MemoryQueue(MemorySettling):
         if message.after:
             self._parents.use(message, self._wall())
         if message.chat != taken.lane.chat or results:
-            taken = replace(taken, message=replace(message, chat=taken.lane.chat, results=results))
+            taken = replace(taken, message=message.changed(chat=taken.lane.chat, results=results))
         self._held[token] = Held(token, taken)
         self._statuses.mark(message, MessageState.SENDING)
         is_limited = self._gate.is_limited(taken.lane.name, paid=message.paid)

@@ -134,7 +134,7 @@ class DeadLetters:
     def take(self, id: str) -> Message | None:
         """The message, which is not dead any more; with the id of its letter."""
         _, message = self._letters.pop(id, (None, None))
-        return message and replace(message, id=id)
+        return message and message.changed(id=id)
 
     def page(self, limit: int, before: str | None) -> DeadPage:
         """See Desk.dead_page."""

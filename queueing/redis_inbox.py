@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from queueing.inbox import ANYTHING, Commit, Conflict, Standing, Write
-from queueing.message import Message, encode
+from queueing.message import Message, encode, new_id
 from queueing.redis_desk import text_of
-from queueing.redis_queue import RedisQueue, door_args, lines_of
+from queueing.redis_queue import RedisQueue, door_args, lines_of, marked_args
 from queueing.scripts import Script, mapped_errors
 
 _REMEMBERED = 25 * 3600
@@ -61,7 +61,7 @@ class RedisInbox(RedisQueue):
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
         """See the contract. What is not an update, such as a job, comes this way."""
-        args: list[str | bytes | int] = [secrets.token_hex(12), self._updates_max, 0]
+        args: list[str | bytes | int] = [new_id(), self._updates_max, 0, len(messages)]
         await self._enqueue.run(self._patient, self._keys.front, args + _open_door_args(messages))
 
     async def commit(self, update: Message, commit: Commit) -> Sequence[Conflict] | None:
@@ -125,9 +125,7 @@ def _open_door_args(messages: Sequence[Message]) -> list[str | bytes | int]:
     """See lua/door.lua. All are open, so that they can be committed."""
     args: list[str | bytes | int] = []
     for message in messages:
-        element, id, _, *rest = door_args(message)
-        assert isinstance(element, bytes)
-        args += [b'{"open":true,' + element[1:], id, "o", *rest]
+        args += [b'"open":true,' + encode(message)[1:], *marked_args(message, "o")]
     return args
 
 

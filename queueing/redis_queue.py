@@ -8,7 +8,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -32,7 +31,7 @@ from queueing.contract import (
 from queueing.errors import MalformedMessage, QueueUnavailable
 from queueing.keys import Keys
 from queueing.limits import MARGIN, WRITE_WITHIN, RateLimits
-from queueing.message import Message, MessageState, Priority, Uncertain, decode, encode
+from queueing.message import Message, MessageState, Priority, Uncertain, decode, encode, new_id
 from queueing.redis_desk import RedisDesk, text_of
 from queueing.redis_ends import Ends
 from queueing.retry import Ack, Bury, Hold, Move, Release, Scope
@@ -127,7 +126,7 @@ class RedisQueue(RedisDesk):
         )
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
-        args: list[str | bytes | int] = [secrets.token_hex(12), self._queue_max, 1]
+        args: list[str | bytes | int] = [new_id(), self._queue_max, 1, len(messages)]
         for message in messages:
             args += door_args(message)
         await self._enqueue.run(self._patient, self._keys.front, args)
@@ -215,7 +214,7 @@ class RedisQueue(RedisDesk):
             self._unreadable.append((lane, token, str(error)))
             return None
         if results:
-            message = replace(message, results=dict(zip(results[::2], results[1::2], strict=True)))
+            message = message.changed(results=dict(zip(results[::2], results[1::2], strict=True)))
         # A single chat's limit may be set for another of its names, which only the server knows.
         limited = bool(self._limits.chats) or self._limits.limits(chat, paid=message.paid)
         write_by = asked + WRITE_WITHIN if limited else None
@@ -349,12 +348,23 @@ def _ms(seconds: float) -> int:
 
 def door_args(message: Message) -> list[str | bytes | int]:
     """See lua/door.lua."""
-    # What is for later must not stand behind a backlog of bulk until then.
-    door = "b" if message.priority is Priority.BULK and message.send_at is None else "n"
+    element = encode(message)[1:]
     marks = "t" if message.track or message.awaited else ""
     marks += "v" if message.provisional else "o" if message.also else ""
-    send_at = _ms(message.send_at or 0)
-    return [encode(message), message.id, marks, message.bot, message.chat, door, send_at, message.dedup_key or ""]
+    if marks or message.dedup_key:
+        return [element, *marked_args(message, marks)]
+    return [element, "b", message.bot] if _is_for_bulk(message) else [element, ""]
+
+
+def marked_args(message: Message, marks: str) -> list[str | bytes | int]:
+    """Likewise, after the element, of a message that has these marks."""
+    door, send_at = "b" if _is_for_bulk(message) else "n", _ms(message.send_at or 0)
+    return ["m", message.id, marks, message.bot, message.chat, door, send_at, message.dedup_key or ""]
+
+
+def _is_for_bulk(message: Message) -> bool:
+    """Whether it comes to the bulk door. What is for later must not stand behind a backlog until then."""
+    return message.priority is Priority.BULK and message.send_at is None
 
 
 def lines_of(text: str) -> str:

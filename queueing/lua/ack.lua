@@ -6,5 +6,5 @@ local function ack(lane, priority, status_ttl, result)
   end
   note_answer(bot_of_lane(lane))
   count('sent', 1)
-  place(lane, now)
+  place_again(lane, now, priority)
 end

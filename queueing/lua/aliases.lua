@@ -1,6 +1,8 @@
 -- The names of a chat. ALIASES: lane → the chat that it stands for, never itself a name of another; beside it, under
 -- "names LANE", the other names of that chat. Where there is no alias, nothing is asked but whether there is any.
-local any_alias = redis.call('EXISTS', ALIASES) == 1
+-- What is rare is asked for in one question with all else that is.
+local any_rare = redis.call('EXISTS', ALIASES, PAUSED, OUTAGES, TRIES) > 0
+local any_alias = any_rare and redis.call('EXISTS', ALIASES) == 1
 
 -- → the one lane of a chat, whatever it is called here
 local function canonical(lane)

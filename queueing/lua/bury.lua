@@ -37,7 +37,7 @@ do -- a script has room for 200 local names
     local bot, chat = string.match(lane, '^([^:]*):(.*)$')
     lines = lines .. wall .. '\t' .. reason .. '\t' .. string.match(error, '^[^\n]*') .. '\n'
     store_dead(message.id, {
-      reason = reason, error = error, element = message.element, bot = bot, chat = chat, history = lines,
+      reason = reason, error = error, element = string.match(message.entry, '^[^\n]*\n(.*)$'), bot = bot, chat = chat, history = lines,
     })
     if message.tracked then
       set_status(message.id, status_ttl, 'status', state or 'dead', 'error', error, 'reason', reason)

@@ -159,7 +159,7 @@ else
   if #leased > 0 then redis.call('HSET', HELD, unpack(leased)) end
   pass_the_bell(grants)
   write_counts()
-  write_paces()
+  write_departures()
   -- For the same call again: who did not hear what became of a settlement would take it for done.
   if #stale + #lost + #buried + #kept > 0 then
     redis.call('HSET', HELD, '#told', cjson.encode({ stale, lost, buried, kept }))

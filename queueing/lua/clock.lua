@@ -8,7 +8,7 @@ do -- a script has room for 200 local names
   -- What of the time since anybody was heard was no time: ms. Backward is plain. Forward is told from silence by the clock
   -- of the process that asks, which nobody sets; one that asks for the first time cannot tell.
   local function jump_of(held_key_, process_clock)
-    local last = tonumber(redis.call('HGET', CLOCK, 'wall') or wall)
+    local last = last_wall or wall
     if wall - last < -JUMP_MS then return wall - last end
     if wall - last <= JUMP_MS then return 0 end
     local then_, was = string.match(redis.call('HGET', held_key_, '#clock') or '', '^(%d+) (%d+)$')

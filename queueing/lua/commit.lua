@@ -6,7 +6,7 @@
 -- ARGV  1 front door of the messages   2 incarnation   3 lane   4 id of the update   5 of one that is to be a dead letter,
 --       the reason, a line's end and the error   6 writes   7 arguments of jobs
 --       then those of the writes, five for each, see writes.lua
---       then those of jobs and of messages, eight for each, see door.lua
+--       then those of jobs and of messages, see door.lua
 -- Returns { 0 } when it is stored, now or before, { 1, and what writes.conflicts found }, or { 2 } when the update is not
 -- this process's any more.
 -- include: writes

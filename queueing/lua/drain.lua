@@ -1,7 +1,9 @@
 -- drain: elements from the hand-off list, then from the front door, into their lanes, at most `most` of them.
 -- What cannot be placed goes to the dead letters.
 
-local drain
+local drain, at_the_doors
+local any_due = redis.call('EXISTS', DUE, BOTS_DUE, SCHEDULED) > 0 -- or will be: most queues have no such thing
+
 do -- a script has room for 200 local names
   -- Bulk waits at a door of its bot until the look-ahead takes it, so that a million of it cost a list of elements.
   local LOOK_AHEAD = 1000 -- bulk messages of a bot in lanes, while any of them could be served
@@ -113,12 +115,19 @@ do -- a script has room for 200 local names
     end
   end
 
+  local any_left = false
+
+  function at_the_doors()
+    return any_left and redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF) or 0
+  end
+
   -- → reason and error of each that was buried
   function drain(most, default_bot)
     -- The front door is touched only once the hand-off list is empty: what stands there came first.
     local elements = take(FRONT, most, take(HANDOFF, most, {}))
     local errors = {}
-    take_scheduled(default_bot, errors)
+    any_left = #elements >= most or bytes >= MOST_BYTES
+    if any_due then take_scheduled(default_bot, errors) end
     put_all(elements, default_bot, FRONT, errors)
     if #elements < most then take_bulk(most - #elements, errors) end
     return errors

@@ -16,6 +16,8 @@ do -- a script has room for 200 local names
     if redis.call('HGET', TOKENS, bot) ~= token then redis.call('HSET', NEW_TOKENS, bot, token) end
   end
 
+  local known = {} -- bots that were found to be named well
+
   -- → bot, or nil and what is wrong
   local function bot_of(fields, default_bot)
     local token = given(fields.bot_token)
@@ -28,10 +30,12 @@ do -- a script has room for 200 local names
       return bot
     end
     local bot = given(fields.bot) or default_bot
+    if known[bot] then return bot end
     if bot == '' then return nil, 'bot_token is missing, and no bot is configured' end
     if type(bot) ~= 'string' or #bot > 64 or not string.match(bot, '^[%w_-]+$') then
       return nil, 'bot must be the number of a bot, as a string'
     end
+    known[bot] = true
     return bot
   end
 
@@ -48,6 +52,7 @@ do -- a script has room for 200 local names
     local chat = given(fields.chat_id)
     if not chat and type(fields.kwargs) == 'table' then chat = given(fields.kwargs.chat_id) end
     if not chat then return lane_of(fields) end
+    if type(chat) == 'string' and #chat <= 15 and string.find(chat, '^-?[1-9]%d*$') then return chat end -- most are
     local number = type(chat) == 'number' and chat
     if type(chat) == 'string' then
       -- In two steps, none of which goes back: one pattern takes a time that grows with the square of the spaces.
@@ -126,37 +131,54 @@ do -- a script has room for 200 local names
     return flags == '' and '-' or flags
   end
 
+  -- Fields that most elements have not.
+  local RARE = {}
+  for _, name in ipairs({ 'bot_token', 'ttl', 'send_at', 'dedup_key', 'also', 'group', 'after', 'kwargs', 'track',
+    'awaited', 'provisional', 'open', 'uncertain' }) do RARE[name] = true end
+
+  -- Notes in m what they say. → nil, or what is wrong
+  local function read_rare(m, fields)
+    local wrong = wrong_of(fields)
+    if wrong then return wrong end
+    m.after, wrong = after_of(fields)
+    if wrong then return wrong end
+    m.also, m.group, m.dedup_key = given(fields.also), given(fields.group), given(fields.dedup_key)
+    m.provisional, m.holds = fields.provisional == true, fields.open == true or m.also ~= nil
+    m.opens = m.provisional or m.holds
+    m.tracked = fields.track == true or fields.awaited == true
+    m.ttl = given(fields.ttl) and fields.ttl * 1000 or default_ttl
+    m.send_at = given(fields.send_at) and fields.send_at * 1000 or 0
+    m.flags = flags_of(fields)
+    m.element = without_token(m.element, fields, m.bot)
+  end
+
   -- What an element asks for: { bot, chat, id, priority, tracked, flags, ttl, send_at (both ms), dedup_key, after, also,
   -- group, provisional, opens: whether others may wait for it, holds: whether for its lanes, accepted (ms, if it was
   -- looked at before), element without token }; or nil and what is wrong.
   function read(element, default_bot)
     local ok, fields = pcall(cjson.decode, element)
     if not ok or type(fields) ~= 'table' or not string.match(element, '^{') then return nil, 'not a JSON object' end
-    local bot, chat, id, wrong
+    local bot, chat, wrong
     bot, wrong = bot_of(fields, default_bot)
     if not bot then return nil, wrong end
     chat, wrong = chat_of(fields)
     if not chat then return nil, wrong end
-    wrong = wrong_of(fields)
-    if wrong then return nil, wrong end
-    local after
-    after, wrong = after_of(fields)
-    if wrong then return nil, wrong end
-    id, wrong = id_of(fields)
-    if not id then return nil, wrong end
-    local provisional, holds = fields.provisional == true, fields.open == true or given(fields.also) ~= nil
-    return {
-      after = after, also = given(fields.also), group = given(fields.group),
-      provisional = provisional, opens = provisional or holds, holds = holds,
-      bot = bot, chat = chat, id = id, id_is_new = not given(fields.id),
+    local m = {
+      bot = bot, chat = chat, id_is_new = not given(fields.id),
       priority = fields.priority == 'interactive' and 'i' or fields.priority == 'bulk' and 'b' or 'n',
-      tracked = fields.track == true or fields.awaited == true,
-      ttl = given(fields.ttl) and fields.ttl * 1000 or default_ttl,
-      send_at = given(fields.send_at) and fields.send_at * 1000 or 0,
-      dedup_key = given(fields.dedup_key), flags = flags_of(fields),
+      ttl = default_ttl, send_at = 0, flags = '-', element = element,
       accepted = type(fields.accepted) == 'number' and math.max(0, math.min(fields.accepted, wall)) or nil,
-      element = without_token(element, fields, bot),
     }
+    for name in pairs(fields) do
+      if RARE[name] then
+        wrong = read_rare(m, fields)
+        if wrong then return nil, wrong end
+        break
+      end
+    end
+    m.id, wrong = id_of(fields)
+    if not m.id then return nil, wrong end
+    return m
   end
 
   -- Its element, that says what was found at the first look, for whoever looks next. At its end: of two fields with one
@@ -177,11 +199,17 @@ do -- a script has room for 200 local names
     return waits and string.gsub(m.flags, '^-?', 'a', 1) or m.flags, words
   end
 
+  local last_ms, last_text -- many came in the same millisecond
+  local function whole(ms)
+    if ms ~= last_ms then last_ms, last_text = ms, string.format('%.0f', ms) end
+    return last_text
+  end
+
   -- accepted: ms; lane: that it comes into now.
   function entry_of(m, accepted, lane)
     local expires = m.ttl and string.format(' %.0f', accepted + m.ttl) or ''
     local flags, words = m.flags, ''
     if m.opens or m.after or m.group then flags, words = linked(m, lane) end
-    return string.format('%s %s %.0f%s%s\n', m.id, flags, accepted, expires, words) .. m.element
+    return m.id .. ' ' .. flags .. ' ' .. whole(accepted) .. expires .. words .. '\n' .. m.element
   end
 end

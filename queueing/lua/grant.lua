@@ -1,6 +1,6 @@
 -- grant: the one place where a message is admitted. Every limit is asked before anything is written.
 
-local promote, granted, read_hand, grant_alone, grant, next_due, at_the_doors
+local promote, granted, read_hand, grant_alone, grant, next_due
 
 local leased = {} -- lane and value of what is to be written into the process's `held` hash
 
@@ -13,6 +13,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
 
   -- What has become due goes back to its place, at most 100 of each kind a call.
   function promote()
+    if not any_due then return end
     for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
       redis.call('ZREM', DUE, lane)
       if any_tried then leave_ready(lane) end -- for a lower priority, while this one's retry was not due
@@ -21,7 +22,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     for _, account in ipairs(redis.call('ZRANGEBYSCORE', BOTS_DUE, '-inf', now, 'LIMIT', 0, 100)) do
       redis.call('ZREM', BOTS_DUE, account)
       redis.call('ZADD', BOTS, account_served_at(account), account)
-      blocked[account], in_bots[account] = false, true
+      blocked[account], in_bots[account], bots_in_turn = false, true, nil
     end
   end
 
@@ -39,7 +40,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   local function block(account, free_at)
     redis.call('ZREM', BOTS, account)
     redis.call('ZADD', BOTS_DUE, free_at, account)
-    blocked[account], in_bots[account] = true, nil
+    blocked[account], in_bots[account], bots_in_turn = true, nil, nil
   end
 
   -- What a process holds: messages of each bot, and those of them that are bulk; and what it may hold.
@@ -58,8 +59,14 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
   end
 
+  -- How many bots were served of late, and which of them are known to be among those, or not.
+  local many_served, is_served = nil, {}
+
   local function is_the_only_one(bot)
-    return redis.call('ZCARD', SERVED) == (redis.call('ZSCORE', SERVED, bot) and 1 or 0)
+    many_served = many_served or redis.call('ZCARD', SERVED)
+    if many_served > 1 then return false end
+    if is_served[bot] == nil then is_served[bot] = redis.call('ZSCORE', SERVED, bot) and true end
+    return many_served == (is_served[bot] and 1 or 0)
   end
 
   local function may_take_bulk(bot)
@@ -78,7 +85,8 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   local function choose_account(passed)
     local second
     local put_off = 0
-    for _, account in ipairs(redis.call('ZRANGE', BOTS, 0, 9 + passed.count)) do
+    bots_in_turn = bots_in_turn or redis.call('ZRANGE', BOTS, 0, 9 + passed.count)
+    for _, account in ipairs(bots_in_turn) do
       if not passed[account] then
         local bot, free_at = bot_of_account(account), may_leave_at(account)
         if free_at > now then
@@ -112,6 +120,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     end
     passed[account] = true
     passed.count = passed.count + 1
+    bots_in_turn = nil
     if more then return end
     redis.call('ZREM', BOTS, account)
     in_bots[account] = nil
@@ -183,22 +192,22 @@ do -- a script has room for 200 local names; all the rest here is for these alon
   local turned = {} -- accounts that had a turn in this call
   local function note_turn(account, bot)
     if turned[account] and in_bots[account] then return end
-    turned[account], in_bots[account] = true, true
+    turned[account], in_bots[account], bots_in_turn = true, true, nil
     redis.call('ZADD', BOTS, now, account)
-    redis.call('ZADD', SERVED, now, bot)
+    if redis.call('ZADD', SERVED, now, bot) == 1 then many_served = nil end
+    is_served[bot] = true
     redis.call('PEXPIRE', SERVED, OF_LATE_MS)
   end
 
   local function lease(grant, message, priority, account, token, call)
     local lane, bot = grant[1], bot_of_account(account)
-    local paid = message.paid and ' p' or ''
     leased[#leased + 1] = lane
-    leased[#leased + 1] = string.format('%s %d %s %.0f%s', token, call, priority, now, paid)
+    leased[#leased + 1] = token .. ' ' .. call .. ' ' .. priority .. ' ' .. text_of(now) .. (message.paid and ' p' or '')
     note_turn(account, bot)
     count_departure(lane, account, token)
     note_probe(bot, lane)
     take_in_hand(bot, priority)
-    parents.use(message)
+    if message.after then parents.use(message) end
     grant[2] = token
     if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
     return grant
@@ -281,15 +290,12 @@ do -- a script has room for 200 local names; all the rest here is for these alon
 
   -- ms until a lane, a bot or a scheduled message has to be looked at again; -1: none is waiting for a time
   function next_due()
+    if redis.call('EXISTS', DUE, BOTS_DUE, SCHEDULED) == 0 then return -1 end
     local lane = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
     local bot = redis.call('ZRANGE', BOTS_DUE, 0, 0, 'WITHSCORES')[2]
     local scheduled = redis.call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
     local due = scheduled and tonumber(scheduled) + skew
     local first = math.min(tonumber(lane or FOR_EVER), tonumber(bot or FOR_EVER), due or FOR_EVER)
     return first < FOR_EVER and math.max(0, math.ceil(first - now)) or -1
-  end
-
-  function at_the_doors()
-    return redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF)
   end
 end

@@ -54,17 +54,50 @@ local BELL = 'telequeue:bell'
 
 -- wall: milliseconds since 1970 by the server's clock: what people mean by a time. now: the same without the jumps of
 -- that clock, which all processes share: it never goes back. See clock.lua.
-local wall, skew, seen, now
+-- last_wall: what `wall` was when anybody was heard last; nil: nobody was yet.
+local wall, skew, seen, now, last_wall
 do -- a script has room for 200 local names
   local clock = redis.call('TIME')
   wall = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  local kept = redis.call('HMGET', CLOCK, 'skew', 'seen')
-  skew, seen = tonumber(kept[1] or 0), tonumber(kept[2] or 0)
+  local kept = redis.call('HMGET', CLOCK, 'skew', 'seen', 'wall')
+  skew, seen, last_wall = tonumber(kept[1] or 0), tonumber(kept[2] or 0), kept[3] and tonumber(kept[3])
   now = math.max(wall + skew, seen)
 end
 
-local function bot_of_lane(lane) return string.match(lane, '^([^:]*):') end
-local function bot_of_account(account) return (string.gsub(account, '%$$', '')) end
+-- These are asked for the same again and again.
+local bot_of_lane, bot_of_account, text_of
+do -- a script has room for 200 local names
+  local bots, texts = {}, {}
+
+  function bot_of_lane(lane)
+    local bot = bots[lane]
+    if not bot then
+      bot = string.match(lane, '^([^:]*):')
+      bots[lane] = bot
+    end
+    return bot
+  end
+
+  function bot_of_account(account)
+    local bot = bots[account]
+    if not bot then
+      bot = string.gsub(account, '%$$', '')
+      bots[account] = bot
+    end
+    return bot
+  end
+
+  -- A time as a command takes it: to make text of a number takes as long as a command.
+  function text_of(ms)
+    local text = texts[ms]
+    if not text then
+      text = string.format('%.17g', ms)
+      texts[ms] = text
+    end
+    return text
+  end
+end
+
 local function account_of(bot, paid) return paid and bot .. '$' or bot end
 
 -- Both accounts of a bot are looked at again at this time, if they wait.

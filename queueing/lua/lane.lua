@@ -11,8 +11,8 @@
 local FRESH_MS = 60000
 
 local function parse(entry)
-  local id, flags, accepted, expires, words, at = string.match(entry, '^(%S+) (%S+) (%d+) ?(%d*)([^\n]*)\n()')
-  local message = { id = id, accepted = tonumber(accepted), expires = tonumber(expires), element = string.sub(entry, at) }
+  local id, flags, accepted, expires, words = string.match(entry, '^(%S+) (%S+) (%d+) ?(%d*)([^\n]*)\n')
+  local message = { id = id, accepted = tonumber(accepted), expires = tonumber(expires), entry = entry }
   if flags ~= '-' then
     local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
     message.tracked, message.held, message.resent, message.paid = has('t'), has('h'), has('r'), has('p')
@@ -44,7 +44,7 @@ end
 -- The tries of a head, by "priority lane": "attempts takeovers until\n", then a line for each: "ms reason error",
 -- tab-separated. until: ms, before which it is not tried again.
 local TRIES_KEPT = 4000 -- bytes; the oldest lines go first
-local any_tried = redis.call('EXISTS', TRIES) == 1
+local any_tried = any_rare and redis.call('EXISTS', TRIES) == 1
 
 local function tries(priority, lane)
   local kept = any_tried and redis.call('HGET', TRIES, priority .. ' ' .. lane)
@@ -92,7 +92,8 @@ end
 
 -- The account on which this entry, the head of a lane, leaves.
 local function account_for(lane, entry)
-  return account_of(bot_of_lane(lane), string.find(entry, '^%S+ %a*p') ~= nil)
+  local bot = bot_of_lane(lane)
+  return string.find(entry, '^%S+ %a*p') and account_of(bot, true) or bot
 end
 
 local blocked = {} -- account → whether it is in BOTS_DUE, as far as this script knows
@@ -102,16 +103,18 @@ local paid_ready = {} -- bot → whether lanes of its paid account are ready, as
 -- The same of accounts in BOTS, and of ready sets that are empty: so that it is asked once a script, not for each lane.
 local in_bots, empty = {}, {}
 
+local bots_in_turn -- the first of BOTS, if they were read and are the same yet
+
 local function make_ready(lane, priority, entry, served)
-  local account = account_for(lane, entry)
+  local bot, account = bot_of_lane(lane), account_for(lane, entry)
   local ready = ready_key(priority, account)
-  if account ~= bot_of_lane(lane) then paid_ready[bot_of_lane(lane)] = true end
-  redis.call('ZADD', ready, served, lane)
+  if account ~= bot then paid_ready[bot] = true end
+  redis.call('ZADD', ready, text_of(served), lane)
   empty[ready] = nil
   if blocked[account] == nil then blocked[account] = redis.call('ZSCORE', BOTS_DUE, account) and true end
   if blocked[account] or in_bots[account] then return end
-  redis.call('ZADD', BOTS, 'NX', served, account)
-  in_bots[account] = true
+  redis.call('ZADD', BOTS, 'NX', text_of(served), account)
+  in_bots[account], bots_in_turn = true, nil
 end
 
 -- The head of a list, and the time before which it is not to be sent: of its retry or, if it waits for another message,
@@ -150,8 +153,9 @@ do
     return entry, now + LOOK_AGAIN_MS
   end
 
-  function head_and_time(priority, lane)
-    local entry = redis.call('LINDEX', list_key(priority, lane), 0)
+  -- entry: the head, if it is known.
+  function head_and_time(priority, lane, entry)
+    entry = entry or redis.call('LINDEX', list_key(priority, lane), 0)
     if not entry then return end
     local _, _, till = tries(priority, lane)
     if till > now or not string.find(entry, '^%S+ %a*a') then return entry, till end
@@ -161,13 +165,14 @@ end
 
 -- Puts a lane that is nowhere to where it belongs. served: when it had its turn last, ms. → the priority for which it is
 -- ready now; nil: for none. One whose head has to wait may be ready for a lower priority, and is in DUE as well.
-local function place(lane, served)
+-- only, its_head: the one priority of which it has entries, and the first of them, where that is known.
+local function place(lane, served, only, its_head)
   if merging[lane] then return end
   local first, entry, earliest
   for _, priority in ipairs(PRIORITIES) do
     local till
-    entry, till = head_and_time(priority, lane)
-    if entry then
+    if not only or only == priority then entry, till = head_and_time(priority, lane, its_head) end
+    if till then
       if till <= now then
         first = priority
         break
@@ -202,8 +207,22 @@ do -- a script has room for 200 local names
   end
 end
 
-local push
+local push, place_again
 do -- a script has room for 200 local names
+  local OTHERS = { i = { 'n', 'b' }, n = { 'i', 'b' }, b = { 'i', 'n' } }
+
+  local function has_others(lane, priority)
+    local others = OTHERS[priority]
+    return redis.call('EXISTS', list_key(others[1], lane), list_key(others[2], lane)) > 0
+  end
+
+  -- The same of a lane whose head of this priority has left.
+  function place_again(lane, served, priority)
+    local next_one = redis.call('LINDEX', list_key(priority, lane), 0)
+    if has_others(lane, priority) then return place(lane, served) end
+    if next_one then place(lane, served, priority, next_one) end
+  end
+
   -- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.
   local function upgrade(lane, priority, entry)
     local below = false
@@ -226,14 +245,10 @@ do -- a script has room for 200 local names
   function push(lane, priority, entry)
     count_laned(lane, priority, 1)
     if redis.call('RPUSH', list_key(priority, lane), entry) > 1 then return end
-    local others = {}
-    for _, other in ipairs(PRIORITIES) do
-      if other ~= priority then others[#others + 1] = list_key(other, lane) end
-    end
-    if redis.call('EXISTS', unpack(others)) == 0 then
-      place(lane, now - FRESH_MS)
-    else
+    if has_others(lane, priority) then
       upgrade(lane, priority, entry)
+    else
+      place(lane, now - FRESH_MS, priority, entry)
     end
   end
 end

@@ -8,9 +8,6 @@
 local LIMITS, singles = {}, {}
 local WRITE_WITHIN_MS = 500 -- limits.WRITE_WITHIN
 
--- What the pace may catch up when nobody asked in time: ms, but one slot at least.
-local CATCH_UP_MS = 50
-
 local function read_limits(text)
   for scope, n, period in string.gmatch(text, '(%S+) (%d+) ([%d.]+)') do
     LIMITS[scope] = { n = tonumber(n), period = tonumber(period) }
@@ -53,27 +50,15 @@ local function free_by_log(scope, limit)
   return first and first + limit.period or 0
 end
 
-local trimmed = {} -- logs that hold nothing any more that is past
-
 -- A minute longer than it matters: keys expire by the server's clock, and early if that is set forward.
 local function keep_log(key, limit)
-  redis.call('PEXPIRE', key, math.ceil(limit.period) + WRITE_WITHIN_MS + 60000)
-end
-
-local function write_log(scope, limit, token)
-  if limit.n == 0 then return end
-  local key = log_key(scope)
-  redis.call('ZADD', key, now + WRITE_WITHIN_MS, token)
-  if trimmed[key] then return end
-  trimmed[key] = true
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - limit.period)
-  keep_log(key, limit)
+  redis.call('PEXPIRE', key, text_of(math.ceil(limit.period) + WRITE_WITHIN_MS + 60000))
 end
 
 -- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,
 -- under "hand scope" → "since reason": it ends by a person alone, who does not end a flood wait with it.
 local FOR_EVER = 9e15
-local any_paused = redis.call('EXISTS', PAUSED) == 1
+local any_paused = any_rare and redis.call('EXISTS', PAUSED) == 1
 
 -- → until when, ms (0: not paused), and the reason
 local function pause_of(scope)
@@ -106,78 +91,141 @@ local function note_limit(scope, free_at)
   if free_at > now then limited[scope] = limited[scope] + 1 end
 end
 
+local chats_free = {} -- lane → the time at which one more may leave by its log, as far as this script knows
+
 local function chat_free_at(lane)
-  local free_at = free_by_log('chat:' .. lane, limit_of_chat(lane))
-  note_limit(string.match(lane, ':[-@]') and 'group' or 'chat', free_at)
-  return math.max(paused_until(lane), free_at)
+  local free_at = chats_free[lane]
+  if not free_at then
+    free_at = free_by_log('chat:' .. lane, limit_of_chat(lane))
+    chats_free[lane] = free_at
+  end
+  if free_at > now then note_limit(string.match(lane, ':[-@]') and 'group' or 'chat', free_at) end
+  return any_paused and math.max(paused_until(lane), free_at) or free_at
 end
 
--- account → the time of its next slot, as far as this script knows; those that it changed are written at its end.
-local paces, changed_paces = {}, {}
-
-local function set_pace(account, at)
-  paces[account] = at
-  changed_paces[account] = true
+local function unpaused_at(account)
+  return any_paused and math.max(paused_until('*'), paused_until(bot_of_account(account))) or 0
 end
 
-local function write_paces()
-  for account in pairs(changed_paces) do redis.call('HSET', PACE, account, string.format('%.3f', paces[account])) end
-end
+local account_limit_ends, pace_free_at, count_departure, correct_departure, look_earlier, take_back_departure, write_departures
+do -- a script has room for 200 local names
+  local CATCH_UP_MS = 50 -- what the pace may catch up when nobody asked in time, but one slot at least
+  local TRIMMED_EVERY_MS = 8
 
-local function pace_free_at(account)
-  if limit_of_account(account).n == 0 then return 0 end
-  paces[account] = paces[account] or tonumber(redis.call('HGET', PACE, account) or 0)
-  return paces[account]
-end
+  -- What is past goes: of a chat that was at its limit, since its log is full; of others in one of eight milliseconds.
+  local function trim_log(key, limit) redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period)) end
 
-local function account_limit_ends(account)
-  return math.max(free_by_log('bot:' .. account, limit_of_account(account)), pace_free_at(account))
-end
+  -- account → the time of its next slot, as far as this script knows; those that it changed are written at its end.
+  local paces, changed_paces = {}, {}
 
-local function unpaused_at(account) return math.max(paused_until('*'), paused_until(bot_of_account(account))) end
+  local function set_pace(account, at)
+    paces[account] = at
+    changed_paces[account] = true
+  end
+
+  function pace_free_at(account)
+    if limit_of_account(account).n == 0 then return 0 end
+    paces[account] = paces[account] or tonumber(redis.call('HGET', PACE, account) or 0)
+    return paces[account]
+  end
+
+  -- account → what leaves in this script, as ZADD has it: it is the newest of the log, into which it comes at the end.
+  local leaving = {}
+
+  -- account → a piece of its log, the newest first, and the rank of its first: so that ten grants are two questions.
+  local pieces = {}
+  local AHEAD = 9
+
+  local function free_by_account_log(account, limit)
+    if limit.n == 0 then return 0 end
+    local rank, piece = limit.n - 1 - #(leaving[account] or {}) / 2, pieces[account]
+    if rank < 0 then return now + WRITE_WITHIN_MS + limit.period end
+    if not piece or rank < piece.first then
+      piece = { first = piece and math.max(0, rank - AHEAD) or rank }
+      piece.times = redis.call('ZREVRANGE', log_key('bot:' .. account), piece.first, rank, 'WITHSCORES')
+      pieces[account] = piece
+    end
+    local first = piece.times[2 * (rank - piece.first) + 2]
+    return first and first + limit.period or 0
+  end
+
+  function account_limit_ends(account)
+    return math.max(free_by_account_log(account, limit_of_account(account)), pace_free_at(account))
+  end
+
+  -- A message of this lane is granted, and will leave.
+  function count_departure(lane, account, token)
+    local limit = limit_of_chat(lane)
+    if limit.n > 0 then
+      local key = log_key('chat:' .. lane)
+      redis.call('ZADD', key, text_of(now + WRITE_WITHIN_MS), token)
+      if chats_free[lane] ~= 0 or wall % TRIMMED_EVERY_MS == 0 then trim_log(key, limit) end
+      keep_log(key, limit)
+      chats_free[lane] = nil
+    end
+    limit = limit_of_account(account)
+    if limit.n == 0 then return end
+    local entries = leaving[account] or {}
+    leaving[account] = entries
+    entries[#entries + 1] = text_of(now + WRITE_WITHIN_MS)
+    entries[#entries + 1] = token
+    local slot = limit.period / limit.n
+    local earliest = now - math.max(CATCH_UP_MS, slot)
+    set_pace(account, math.max(pace_free_at(account), earliest) + slot)
+  end
+
+  local corrected = {} -- account → when what left earlier than was put down left, as ZADD has it
+
+  -- It left at this time, ms.
+  function correct_departure(lane, account, token, at)
+    if limit_of_chat(lane).n > 0 then
+      redis.call('ZADD', log_key('chat:' .. lane), 'XX', text_of(at), token)
+      chats_free[lane] = nil
+    end
+    if limit_of_account(account).n == 0 then return end
+    local entries = corrected[account] or {}
+    corrected[account] = entries
+    entries[#entries + 1] = text_of(at)
+    entries[#entries + 1] = token
+  end
+
+  -- So they may be free earlier, too.
+  function look_earlier()
+    for account, entries in pairs(corrected) do
+      redis.call('ZADD', log_key('bot:' .. account), 'XX', unpack(entries))
+      pieces[account] = nil
+      redis.call('ZADD', BOTS_DUE, 'XX', 'LT', math.max(now, unpaused_at(account), account_limit_ends(account)), account)
+    end
+    corrected = {}
+  end
+
+  -- It did not leave after all: its place in the logs, and its slot, are free again.
+  function take_back_departure(lane, account, token)
+    redis.call('ZREM', log_key('chat:' .. lane), token)
+    chats_free[lane] = nil
+    local limit = limit_of_account(account)
+    if limit.n == 0 then return end
+    redis.call('ZREM', log_key('bot:' .. account), token)
+    pieces[account] = nil
+    set_pace(account, pace_free_at(account) - limit.period / limit.n)
+    redis.call('ZADD', BOTS_DUE, 'XX', now, account)
+  end
+
+  function write_departures()
+    for account, entries in pairs(leaving) do
+      local key, limit = log_key('bot:' .. account), limit_of_account(account)
+      redis.call('ZADD', key, unpack(entries))
+      trim_log(key, limit)
+      keep_log(key, limit)
+    end
+    for account in pairs(changed_paces) do redis.call('HSET', PACE, account, string.format('%.3f', paces[account])) end
+  end
+end
 
 local function account_free_at(account)
   local free_at = account_limit_ends(account)
   note_limit('bot', free_at)
   return math.max(unpaused_at(account), free_at)
-end
-
--- A message of this lane is granted, and will leave.
-local function count_departure(lane, account, token)
-  write_log('chat:' .. lane, limit_of_chat(lane), token)
-  local limit = limit_of_account(account)
-  if limit.n == 0 then return end
-  write_log('bot:' .. account, limit, token)
-  local slot = limit.period / limit.n
-  local earliest = now - math.max(CATCH_UP_MS, slot)
-  set_pace(account, math.max(pace_free_at(account), earliest) + slot)
-end
-
-local corrected = {} -- accounts of which something left earlier than was put down
-
--- It left at this time, ms.
-local function correct_departure(lane, account, token, at)
-  if limit_of_chat(lane).n > 0 then redis.call('ZADD', log_key('chat:' .. lane), 'XX', at, token) end
-  if limit_of_account(account).n == 0 then return end
-  redis.call('ZADD', log_key('bot:' .. account), 'XX', at, token)
-  corrected[account] = true
-end
-
--- So they may be free earlier, too.
-local function look_earlier()
-  for account in pairs(corrected) do
-    redis.call('ZADD', BOTS_DUE, 'XX', 'LT', math.max(now, unpaused_at(account), account_limit_ends(account)), account)
-  end
-end
-
--- It did not leave after all: its place in the logs, and its slot, are free again.
-local function take_back_departure(lane, account, token)
-  redis.call('ZREM', log_key('chat:' .. lane), token)
-  local limit = limit_of_account(account)
-  if limit.n == 0 then return end
-  redis.call('ZREM', log_key('bot:' .. account), token)
-  set_pace(account, pace_free_at(account) - limit.period / limit.n)
-  redis.call('ZADD', BOTS_DUE, 'XX', now, account)
 end
 
 -- When an account had its turn last, as far as its pace tells; otherwise now.

@@ -87,6 +87,7 @@ do -- a script has room for 200 local names
     for i = 1, #times, 2 do redis.call('ZADD', log_key('chat:' .. to), times[i + 1], times[i]) end
     if #times > 0 then keep_log(log_key('chat:' .. to), limit) end
     redis.call('DEL', source)
+    chats_free[to] = nil
   end
 
   -- What is set aside for a process is as good as in flight.

@@ -9,7 +9,7 @@ do -- a script has room for 200 local names
   local FLOOD_CHATS = 3        -- distinct chats refused within FLOOD_WITHIN_MS, with deadlines as close to each other
   local FLOOD_WITHIN_MS = 1000
 
-  local any_outage = redis.call('EXISTS', OUTAGES) == 1
+  local any_outage = any_rare and redis.call('EXISTS', OUTAGES) == 1
   local answered = {}
 
   -- → level (0: no outage), the time of the next probe

@@ -1,7 +1,6 @@
 """What is told of the ends of messages, on both backends: to those that await one, and in the counts of a group."""
 
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -111,7 +110,7 @@ async def test_a_group_counts_how_its_messages_ended(queue: Queue) -> None:
 
 
 async def test_of_a_cancelled_group_nothing_is_sent_any_more(queue: Queue) -> None:
-    await queue.enqueue([replace(message(f"{n}", n % 3 + 1, group="g"), track=n % 2 == 0) for n in range(9)])
+    await queue.enqueue([message(f"{n}", n % 3 + 1, group="g").changed(track=n % 2 == 0) for n in range(9)])
     await queue.enqueue([message("other", 1)])
     claim = await queue.claim(1)
     await queue.cancel_group("g")

@@ -1,7 +1,6 @@
 """The connection breaks after a script ran and before its reply: for every verb, nothing is lost, stuck or doubled."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -59,9 +58,9 @@ async def test_enqueue_is_done_once(queue: RedisQueue, proxy: LossyProxy) -> Non
 
 
 async def test_the_same_call_brings_the_same_results_of_parents(queue: RedisQueue, proxy: LossyProxy) -> None:
-    parent = replace(message(1), provisional=True)
+    parent = message(1).changed(provisional=True)
     proxy.lose(Script("enqueue").sha)
-    await queue.enqueue([parent, replace(message(2), after=["m1"])])
+    await queue.enqueue([parent, message(2).changed(after=["m1"])])
     assert proxy.lost == 1
     lease, proxy.lost = await lease_of(queue), 0
     claim = await repeated(lambda: queue.claim(5, [Settlement(lease, Ack("17"))]), proxy)
@@ -70,7 +69,7 @@ async def test_the_same_call_brings_the_same_results_of_parents(queue: RedisQueu
 
 
 async def test_what_dies_with_its_parent_is_told_again(queue: RedisQueue, proxy: LossyProxy) -> None:
-    await queue.enqueue([replace(message(1), after=["unheard-of"], group="g")])
+    await queue.enqueue([message(1).changed(after=["unheard-of"], group="g")])
     claim = await repeated(lambda: queue.claim(5), proxy)
     assert [reason for reason, _ in claim.buried] == ["parent_dead"]
     assert await queue.group("g") == {"dead:parent_dead": 1}

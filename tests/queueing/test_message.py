@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -42,12 +43,44 @@ def test_decode_reverses_encode(
 
 @pytest.mark.parametrize(
     "body",
-    [{"text": object()}, {"text": "\ud800"}, {"text": math.nan}, {"a": {1, 2}}],
-    ids=["object", "surrogate", "nan", "set"],
+    [
+        {"text": object()},
+        {"text": "\ud800"},
+        {"text": math.nan},
+        {"kwargs": {"a": [None, -math.inf]}},
+        {"a": {1, 2}},
+        {"a": datetime.now(UTC)},
+        {"a": Message(bot="1", chat="42", body={})},
+    ],
+    ids=["object", "surrogate", "nan", "infinity", "set", "time", "struct"],
 )
 def test_encode_refuses_what_is_no_json(body: dict[str, object]) -> None:
     with pytest.raises(MalformedMessage):
         encode(Message(bot="1", chat="42", body=body))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "null", 2**64, -(2**70), 1e308, {"a": [None, True]}, [[]] * 3, Priority.BULK],
+    ids=["null", "null as text", "large", "larger", "float", "nested", "empty", "name"],
+)
+def test_what_json_can_say_is_read_as_it_was_written(value: object) -> None:
+    element = encode(Message(bot="1", chat="42", body={"text": "x", "kwargs": {"a": value}}))
+    assert decode(element, bot="1", chat="42", id="x", accepted=5.0).body == {"text": "x", "kwargs": {"a": value}}
+
+
+def test_what_is_deeper_than_any_other_writer_takes_is_written() -> None:
+    body: dict[str, object] = {}
+    for _ in range(300):
+        body = {"in": body}
+    element = encode(Message(bot="1", chat="42", body=body))
+    assert decode(element, bot="1", chat="42", id="x", accepted=5.0).body == body
+
+
+@pytest.mark.parametrize(("written", "is_"), [("1e400", math.inf), ('"\\ud800"', "\ud800"), ("1" * 30, int("1" * 30))])
+def test_what_other_programs_write_is_read(written: str, is_: object) -> None:
+    element = f'{{"chat_id": 42, "text": "x", "kwargs": {{"a": {written}}}}}'.encode()
+    assert decode(element, bot="1", chat="42", id="x", accepted=5.0).body["kwargs"] == {"a": is_}
 
 
 @pytest.mark.parametrize("element", [b"", b"nonsense", b"[]", b"1", b'{"a":', b"\xff", b"[" * 100_000], ids=range(7))
