@@ -13,7 +13,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import orjson
+from redis.asyncio import Redis
 from saq import Queue, Worker
+from saq.queue.redis import RedisQueue
 
 from tests.benchmarks.contenders import common, side_by_side
 from tests.benchmarks.contenders.common import COROUTINES, REDIS_URL, TOKEN, Item
@@ -23,8 +25,9 @@ _SWEEP_SECONDS = 300
 
 def _queue() -> Queue:
     logging.getLogger("saq").setLevel(logging.CRITICAL)
-    return Queue.from_url(
-        REDIS_URL, name="bench", dump=orjson.dumps, load=orjson.loads, max_concurrent_ops=side_by_side.AT_ONCE
+    redis = Redis.from_url(REDIS_URL, socket_timeout=None)  # a BLMOVE may wait for ever
+    return RedisQueue(
+        redis, name="bench", dump=orjson.dumps, load=orjson.loads, max_concurrent_ops=side_by_side.AT_ONCE
     )
 
 

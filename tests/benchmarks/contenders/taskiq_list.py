@@ -8,5 +8,9 @@ from taskiq_redis import ListQueueBroker
 from tests.benchmarks.contenders import common, taskiq_common
 
 if __name__ == "__main__":
-    broker = ListQueueBroker(common.REDIS_URL, max_connection_pool_size=taskiq_common.CONNECTIONS)
+    broker = ListQueueBroker(
+        common.REDIS_URL,
+        max_connection_pool_size=taskiq_common.CONNECTIONS,
+        socket_timeout=None,  # a BRPOP may wait for ever
+    )
     common.main(*taskiq_common.prepare(broker))
