@@ -1,12 +1,16 @@
 """Production: `.venv/bin/gunicorn`, with no argument, in the checkout. The variables are in .env.example."""
 
+import gc
 import sys
 from pathlib import Path
+
+gc.disable()  # until what the processes share is loaded: it is no garbage, and to look at it costs a fifth of the start
 
 # Before the working directory, which gunicorn puts first: a bot.py of somebody's bot there is not meant here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bot import server
+from bot.stopping import graceful_seconds
 from monitoring.logs import configure_logging
 
 sys.path.pop(0)
@@ -26,9 +30,13 @@ preload_app = True  # the processes share what is imported: less memory, a quick
 control_socket_disable = True  # nobody needs it, and two masters would fight for its path
 
 keepalive = 75  # longer than a proxy keeps an idle connection (nginx: 60 s), or it would write into a closing one
-graceful_timeout = server.graceful_seconds(settings)
+graceful_timeout = graceful_seconds(settings)
 # A stopping process no longer reports to its master. It must not be taken for a hung one while it drains.
 timeout = max(30, 2 * graceful_timeout)
+
+
+def pre_fork(_arbiter, _worker):
+    server.before_fork()
 
 
 def when_ready(_arbiter):

@@ -18,6 +18,7 @@ from bot.runner import AT_ONCE
 from bot.settings import Settings
 from bot.store import connect, leader_key
 from bot.subscribers import Subscribers
+from bot.turns import Turns
 from queueing.redis_inbox import RedisInbox
 
 _FILES = Path(".telequeue/files")
@@ -45,11 +46,11 @@ class Backends:
     shared: Shared | None = None
 
 
-def make_backends(settings: Settings, bot_id: str) -> Backends:
-    return _shared(settings, bot_id) if settings.use_redis_queue else _own(settings, bot_id)
+def make_backends(settings: Settings, bot_id: str, turns: Turns) -> Backends:
+    return _shared(settings, bot_id, turns) if settings.use_redis_queue else _own(settings, bot_id)
 
 
-def _shared(settings: Settings, bot_id: str) -> Backends:
+def _shared(settings: Settings, bot_id: str, turns: Turns) -> Backends:
     redis = connect(settings.redis_dsn, settings.redis_timeout)
     inbox = RedisInbox(
         settings.redis_dsn,
@@ -58,6 +59,7 @@ def _shared(settings: Settings, bot_id: str) -> Backends:
         lease_seconds=settings.lease_seconds,
         updates_max=settings.updates_max,
         timeout=settings.redis_timeout,
+        looks=turns.updates.look,
     )
     return Backends(
         Files(RedisFiles(redis)),

@@ -178,12 +178,14 @@ class Broadcasts:
         args: list[str | bytes | int] = [self._bot, _AT_ONCE, _AT_THE_DOOR, int(_SHARE * self._queue_max)]
         return cast(int, await self._run(self._spread, args))
 
-    async def wait(self, timeout: float) -> None:
-        """Returns once this process has started or cancelled one, or after `timeout` seconds."""
+    async def wait(self, timeout: float) -> bool:
+        """Returns once this process has started or cancelled one, or after `timeout` seconds; whether it has."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._changed.wait()
+        changed = self._changed.is_set()
         self._changed.clear()
+        return changed
 
     async def running(self) -> Sequence[str]:
         """Ids of those that `forget_running` was not called for."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from telegram import Chat, User
 from telegram.ext import Application
 
+from bot.lanes import lane_of
 from bot.origin import FailedUpdate
 from bot.refusals import error_of
 from bot.runner import Kind, Work
@@ -115,7 +116,7 @@ class FailedSends:
 
 def _for_inbox(bot: str, failed: Mapping[str, Any]) -> Message:
     """In the lanes of its update. Its id is taken once, however often its burial is told."""
-    chat, user = (_lane(failed["origin"].get(name)) for name in ("chat", "user"))
+    chat, user = (lane_of(failed["origin"].get(name)) for name in ("chat", "user"))
     lane = chat or user or failed["chat"]
     return Message(
         bot=bot,
@@ -126,11 +127,3 @@ def _for_inbox(bot: str, failed: Mapping[str, Any]) -> Message:
         priority=Priority.NORMAL,
         provisional=True,
     )
-
-
-def _lane(holder: object) -> str | None:
-    match holder:
-        case {"id": int(id)}:
-            return str(id)
-        case _:
-            return None

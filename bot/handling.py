@@ -6,30 +6,29 @@ from typing import Final
 from bot.precedence import Precedence
 from bot.queues import Part
 from bot.runner import AT_ONCE, POLICY, Runner
+from bot.stopping import LAST_HANDLERS
 from queueing.contract import Queue
 from queueing.events import Observer
 from queueing.maintenance import Maintenance
 from queueing.redis_inbox import NOBODY, RedisInbox, Taker
+from queueing.turns import Turn
 from queueing.worker import Worker
 
 _IN_HAND: Final = 4
 """Messages that a process may have in hand and still takes, at once and by itself, what it brings."""
 
-LAST_HANDLERS: Final = 10.0
-"""Seconds for which the handlers of a process that ends may go on. What is not done by then, others do anew."""
-
 
 class Handling:
     """inbox: is started and closed with it. observe: hears of what becomes of updates.
-    precedence: is to know of those that come in."""
+    precedence: is to know of those that come in. care: see Maintenance."""
 
-    def __init__(self, inbox: RedisInbox, runner: Runner, observe: Observer) -> None:
+    def __init__(self, inbox: RedisInbox, runner: Runner, observe: Observer, care: Turn | None = None) -> None:
         self.inbox = inbox
         self.precedence = Precedence()
         self.worker = Worker(
             inbox, runner.deliver, workers=AT_ONCE, policy=POLICY, observe=observe, turn=self.precedence.turn
         )
-        self._maintenance = Maintenance(inbox, observe)
+        self._maintenance = Maintenance(inbox, observe, care)
 
     async def start(self) -> None:
         """From now on updates are taken in; they wait until `begin`."""

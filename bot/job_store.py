@@ -9,14 +9,17 @@
 | jobs:BOT:ran:ID     | string | a job made at start that runs once; until an hour after that                  |
 | jobs:BOT:failed:TOKEN | hash | spec, due: an occurrence that is a dead letter; TTL 30 days                   |
 
-Only those who schedule write a Spec; an occurrence writes the Due of the one after it. So a job that is removed while
-it runs elsewhere stays removed: what its run leaves is a Due without a Spec, which the next occurrence takes away.
+Only those who schedule write a Spec; an occurrence writes the Due of the one after it, or removes the job after its
+last, and that only if it finds them as they were. So a job that is removed, paused or rescheduled while it runs
+elsewhere stays so. A Due without a Spec is taken away by the next occurrence.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
@@ -25,10 +28,10 @@ from bot.blocking import BlockingRedis
 from bot.job_callbacks import place_of
 from bot.job_records import WITH_NAME, Due, Record, Spec, as_dict, digest_of, may_be_of_start
 from bot.pickling import Pickler, StateError
-from bot.run import current_run
+from bot.run import Run, current_run
 from bot.store import below_tag
 from queueing.contract import DEAD_DAYS
-from queueing.inbox import Inbox, Write
+from queueing.inbox import Conflict, Inbox, Write
 from queueing.message import MOST_SECONDS, Message, encode
 
 _logger = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ _FAR = MOST_SECONDS - 86_400
 
 _Pair = tuple[bytes | None, bytes | None]
 _NOTHING: _Pair = (None, None)
+_SAME: Final = object()
 
 
 class JobStore:
@@ -59,9 +63,10 @@ class JobStore:
     async def load(self, id: str, token: str) -> tuple[Record, Record]:
         """A job as it is stored, and what is kept of that occurrence if it failed for good before."""
         failed = self._failed(token)
-        spec, due, *of_failed = await self._inbox.read(
-            [(self._specs, id), (self._dues, id), (failed, "spec"), (failed, "due")]
-        )
+        places = [(self._specs, id), (self._dues, id), (failed, "spec"), (failed, "due")]
+        spec, due, *of_failed = await self._inbox.read(places)
+        if run := current_run():
+            run.seen.update(zip(places, (spec, due), strict=False))
         return self._record(id, spec, due), self._record(id, *of_failed)
 
     def keep_failed(self, spec: Spec, due: Due) -> None:
@@ -103,25 +108,43 @@ class JobStore:
         """Sets its next occurrence."""
         self._change([self._due(id, due)], self._messages(id, spec, due))
 
+    def follow(self, id: str, spec: Spec, due: Due) -> None:
+        """Sets what follows the occurrence that the caller's run is of, unless others change the job before it ends."""
+        self._change([self._due(id, due)], self._messages(id, spec, due), merge=True)
+
     def set_apart(self, id: str, spec: Spec, due: Due, following: Due) -> None:
         """Sets what follows an occurrence now, whatever becomes of its run, which goes on as one that failed."""
-        writes = [*self._failed_writes(spec, due), self._due(id, following)]
+        run, next_write = current_run(), self._due(id, following)
+        writes = [*self._failed_writes(spec, due), next_write]
         messages = self._messages(id, spec, following)
         self._blocking.ask(lambda redis: self._apply(redis, writes, messages))
         self.forget_failed(due.token)
-        self.keep_data(id, following)
+        if run is not None:
+            run.seen[self._dues, id] = next_write.value
+        self._change([next_write], [], merge=True)
 
     def keep_data(self, id: str, due: Due) -> None:
         """Sets its data, `due` being the occurrence that is set already."""
-        self._change([self._due(id, due)], [])
+        run, place = current_run(), (self._dues, id)
+        gives_way = run is not None and place in run.merge
+        self._change([self._due(id, due)], [], merge=gives_way)
+        if run is not None and gives_way:
+            run.merge[place] = partial(self._give_way, run, data=due.data)
 
     def planned(self, id: str) -> Due | None:
         """The next occurrence, if the caller's run has set it."""
         due = _changed(self._dues).get(id)
         return None if due is None else self._record(id, None, due)[1]
 
+    def finish(self, id: str, name: str) -> None:
+        """Removes the job with the run of its last occurrence, unless others change it before."""
+        self._change(self._removal(id, name), [], merge=True)
+
     def remove(self, id: str, name: str | None = None) -> None:
         """No further occurrence is run. name: the job's, if the caller has it at hand."""
+        self._change(self._removal(id, name), [])
+
+    def _removal(self, id: str, name: str | None) -> list[Write]:
         found = WITH_NAME.fullmatch(id)
         if name is None and found is None and (spec := self.find(id)[0]):
             name = spec.name
@@ -129,7 +152,7 @@ class JobStore:
         writes = [Write(self._specs, id, None), Write(self._dues, id, None), Write(self._name_key(digest), id, None)]
         if may_be_of_start(id):
             writes.append(Write(self._made, id, None))
-        self._change(writes, [])
+        return writes
 
     def make(self, id: str, spec: Spec, due: Due, once: bool, print: str) -> None:
         """Adds a job that every process makes at its start: it is there once, and anew only if the code makes it in
@@ -164,7 +187,8 @@ class JobStore:
                     continue
                 return
 
-    def _change(self, writes: Sequence[Write], messages: Sequence[Message]) -> None:
+    def _change(self, writes: Sequence[Write], messages: Sequence[Message], *, merge: bool = False) -> None:
+        """merge: what the run has seen is not overwritten with this if others have changed it by its commit."""
         run = current_run()
         if run is None:
             self._blocking.ask(lambda redis: self._apply(redis, writes, messages))
@@ -172,8 +196,25 @@ class JobStore:
         ids = {write.field for write in writes if write.key == self._dues}
         if any(write.key == self._specs for write in writes) or messages:
             run.updates[:] = [update for update in run.updates if update.body.get("job") not in ids]
-        run.writes += writes
+        for write in writes:
+            place = write.key, write.field
+            run.writes[place] = write
+            run.merge.pop(place, None)
+            if merge and place in run.seen:
+                run.writes[place] = replace(write, seen=run.seen[place])
+                run.merge[place] = partial(self._give_way, run)
         run.updates += messages
+
+    def _give_way(self, run: Run, conflict: Conflict, data: object = _SAME) -> None:
+        """What others have made of the job stands, but for the data that the run has changed."""
+        id, failed = conflict.write.field, self._failed("")
+        for place in [(key, field) for key, field in run.writes if field == id and not key.startswith(failed)]:
+            del run.writes[place]
+        run.updates[:] = [update for update in run.updates if update.body.get("job") != id]
+        if data is not _SAME and conflict.holds is not None:
+            theirs = self._record(id, None, conflict.holds)[1]
+            assert theirs is not None
+            run.writes[self._dues, id] = replace(self._due(id, replace(theirs, data=data)), seen=conflict.holds)
 
     async def _apply(self, redis: "Redis", writes: Sequence[Write], messages: Sequence[Message]) -> None:
         async with redis.pipeline(transaction=True) as pipeline:
@@ -278,7 +319,7 @@ class JobStore:
 def _changed(key: str) -> dict[str, bytes | None]:
     """What the caller's run set and deleted of a hash; the last change of a field counts."""
     run = current_run()
-    return {} if run is None else {write.field: write.value for write in run.writes if write.key == key}
+    return {} if run is None else {field: it.value for (its, field), it in run.writes.items() if its == key}
 
 
 def _over(id: str, stored: _Pair, specs: Mapping[str, bytes | None], dues: Mapping[str, bytes | None]) -> _Pair:

@@ -191,13 +191,13 @@ class SharedJobQueue(JobQueue[Any]):
         now = datetime.now(due.at.tzinfo)
         late = (now - due.at).total_seconds()
         if late < -_EARLY:
-            self._store.plan(id, spec, replace(due, token=new_token()))
+            self._store.follow(id, spec, replace(due, token=new_token()))
             return
         following = next_run(spec.trigger, due.at, now, coalesce=spec.coalesce)
         if following is None:
-            self._store.remove(id, spec.name)
+            self._store.finish(id, spec.name)
         elif takeovers_so_far() < _SUSPECT:
-            self._store.plan(id, spec, Due(new_token(), following, due.data))
+            self._store.follow(id, spec, Due(new_token(), following, due.data))
         else:
             self._store.set_apart(id, spec, due, Due(new_token(), following, due.data))
         if spec.grace is not None and late > spec.grace:

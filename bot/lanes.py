@@ -53,7 +53,7 @@ def lanes_of(fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
     callback_query = _object(fields, "callback_query")
     chats = chain(_objects(fields, _CHATS), _objects(callback_query, ("message",)))
     users = chain(_each(_objects(fields, _FROM), "from"), _each(_objects(fields, _USER), "user"))
-    return _first(map(_id, _each(chats, "chat"))), _first(map(_id, users))
+    return _first(map(lane_of, _each(chats, "chat"))), _first(map(lane_of, users))
 
 
 def update_message(bot: str, update_id: int, fields: Mapping[str, Any]) -> Message:
@@ -65,6 +65,12 @@ def update_message(bot: str, update_id: int, fields: Mapping[str, Any]) -> Messa
     chat, user = lanes_of(fields)
     lane = chat or user or NO_LANE
     return Message(bot=bot, chat=lane, also=user, id=f"u{update_id}", body={"update": dict(fields)})
+
+
+def lane_of(about: object) -> str | None:
+    """That of a user's or a chat's JSON, whatever that is; None: it names nobody."""
+    value = about.get("id") if isinstance(about, dict) else None
+    return str(value) if type(value) is int and abs(value) < 2**53 else None
 
 
 def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -79,11 +85,6 @@ def _objects(holder: Mapping[str, Any], names: Sequence[str]) -> Iterator[Mappin
 
 def _each(holders: Iterable[Mapping[str, Any]], name: str) -> Iterator[Mapping[str, Any]]:
     return (_object(holder, name) for holder in holders)
-
-
-def _id(holder: Mapping[str, Any]) -> str | None:
-    value = holder.get("id")
-    return str(value) if type(value) is int and abs(value) < 2**53 else None
 
 
 def _first(ids: Iterator[str | None]) -> str | None:

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import random
 import secrets
 import socket
 import time
@@ -23,6 +22,7 @@ from redis.exceptions import LockError, LockNotOwnedError
 
 from queueing.errors import QueueError
 from queueing.scripts import mapped_errors
+from queueing.turns import Turn
 
 _log = logging.getLogger(__name__)
 
@@ -131,12 +131,13 @@ class Election:
     """Tries for the seat, does its duty while holding it, and tries again when it lost it.
 
     duty: runs as long as this process leads, and is cancelled when it does not any more. If it raises, the seat is
-    given up and the election goes on.
+    given up and the election goes on. turn: shared by processes of this machine that try for this seat.
     """
 
-    def __init__(self, seat: Seat, duty: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, seat: Seat, duty: Callable[[], Awaitable[None]], turn: Turn | None = None) -> None:
         self._seat = seat
         self._duty = duty
+        self._turn = turn or Turn()
         self._campaign: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -159,7 +160,7 @@ class Election:
                     await self._lead()
             except Exception:  # noqa: BLE001  whatever it was, somebody has to lead
                 _log.exception("the election failed, and begins anew")
-            await asyncio.sleep(_RENEW_EVERY * random.uniform(0.8, 1.2))
+            await self._turn.wait(_RENEW_EVERY)
 
     async def _lead(self) -> None:
         _log.info("this process now leads: it is the one that speaks to Telegram about updates")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bot.settings import Settings
+from bot.turns import Turns
 from queueing.contract import Front, Queue
 from queueing.limits import Rate, RateLimits
 from queueing.memory_queue import MemoryQueue
@@ -42,17 +43,17 @@ class Queues:
         return self.front.backend_of(message) if isinstance(self.front, SplitQueue) else self.front.backend
 
 
-def make_queues(settings: Settings, bot_id: str) -> Queues:
+def make_queues(settings: Settings, bot_id: str, turns: Turns) -> Queues:
     percent = settings.shared_percent
     if percent == 100:
-        shared = _redis_queue(settings, bot_id, settings.limits)
+        shared = _redis_queue(settings, bot_id, settings.limits, turns)
         return Queues(shared, [Part(shared, settings.queue_workers)], own=None)
     if percent == 0:
         own = _memory_queue(settings, bot_id, settings.limits, settings.queue_workers)
         return Queues(own, [Part(own, settings.queue_workers)], own)
     shared_limits, own_limits = _divide_limits(settings.limits, percent)
     shared_workers, own_workers = divide(settings.queue_workers, percent)
-    shared = _redis_queue(settings, bot_id, shared_limits)
+    shared = _redis_queue(settings, bot_id, shared_limits, turns)
     own = _memory_queue(settings, bot_id, own_limits, own_workers)
     return Queues(SplitQueue(shared, own, percent), [Part(shared, shared_workers), Part(own, own_workers)], own)
 
@@ -61,6 +62,8 @@ def left_by_others(settings: Settings, bot_id: str) -> Iterable[Path]:
     """Where processes that divided the chats in another way left what was unsent."""
     mine = _unsent(settings, bot_id)
     base = _UNSENT / bot_id
+    if not base.is_dir():  # as almost always; it is asked every second
+        return []
     return [path for path in (base, *sorted(base.glob("percent-*"))) if path != mine]
 
 
@@ -75,7 +78,7 @@ def _divide_limits(limits: RateLimits, percent: int) -> tuple[RateLimits, RateLi
     return replace(limits, bot=bot, paid=paid), replace(limits, bot=own_bot, paid=own_paid)
 
 
-def _redis_queue(settings: Settings, bot_id: str, limits: RateLimits) -> RedisQueue:
+def _redis_queue(settings: Settings, bot_id: str, limits: RateLimits, turns: Turns) -> RedisQueue:
     """It tells of all workers of the process, since the process tells of nothing else."""
     return RedisQueue(
         settings.redis_dsn,
@@ -88,6 +91,7 @@ def _redis_queue(settings: Settings, bot_id: str, limits: RateLimits) -> RedisQu
         ttl=settings.message_ttl,
         uncertain=settings.uncertain_sends,
         timeout=settings.redis_timeout,
+        looks=turns.messages.look,
     )
 
 

@@ -11,12 +11,15 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from queueing.errors import QueueFull, QueueUnavailable
-from queueing.inbox import Write
+from queueing.inbox import Conflict, Write
 from queueing.message import Message
 from queueing.tasks import end
 
 NUMBER_BITS: Final = 52
 """Of the numbers that sends are known by: exact in a double, which is what Lua and JSON's readers have."""
+
+Place = tuple[str, str]
+"""A key and a field of it."""
 
 
 @dataclass(slots=True)
@@ -26,7 +29,10 @@ class Run:
     quiet:   it will be run again if it fails: error handlers are not called, and no further handlers.
     sends:   what is held back until the commit, in order; None: nothing is held back, sends are queued at once.
     about:   what PTB's error handlers are told of it when one of its sends fails: see bot/failed.py. None: nothing.
-    updates: jobs that it made, for the inbox itself. writes: what else is to be stored with the commit.
+    updates: jobs that it made, for the inbox itself.
+    writes:  what else is to be stored with the commit, by key and field.
+    seen:    what it read there. A write that names what was seen has a `merge`, which changes `writes` and `updates` to
+             fit what others have written meanwhile.
     sending: held by whoever queues its sends before the commit, so that they stay in order.
     over:    it has ended. What its handlers left behind acts at once, and belongs to no update any more.
     """
@@ -35,7 +41,9 @@ class Run:
     quiet: bool = False
     sends: list[Message] | None = None
     updates: list[Message] = field(default_factory=list)
-    writes: list[Write] = field(default_factory=list)
+    writes: dict[Place, Write] = field(default_factory=dict)
+    seen: dict[Place, bytes | None] = field(default_factory=dict)
+    merge: dict[Place, Callable[[Conflict], None]] = field(default_factory=dict)
     errors: list[Exception] = field(default_factory=list)
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
     about: Mapping[str, Any] | None = None
@@ -48,6 +56,13 @@ class Run:
         self._ordinal += 1
         digest = blake2b(f"{self.origin}:{self._ordinal}".encode(), digest_size=8).digest()
         return (int.from_bytes(digest, "big") >> (64 - NUMBER_BITS)) or 1
+
+    def merges(self, conflict: Conflict) -> bool:
+        """Whether the write is of its own `writes`, which fit what was found then."""
+        merge = self.merge.get((conflict.write.key, conflict.write.field))
+        if merge is not None:
+            merge(conflict)
+        return merge is not None
 
     def take_sends(self) -> Sequence[Message]:
         """What was held back, which is the caller's now."""

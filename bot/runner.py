@@ -177,19 +177,16 @@ class Runner:
         writes = loaded.writes()
         async with AsyncExitStack() as turn:
             for attempt in range(_CONFLICTS_MOST):
-                conflicts = await self._inbox.commit(
-                    message, Commit(sends, run.updates, [*writes, *run.writes], failed)
-                )
+                commit = Commit(sends, run.updates, [*writes, *run.writes.values()], failed)
+                conflicts = await self._inbox.commit(message, commit)
                 if conflicts is None:
                     return False
                 if not conflicts:
                     self._outbox.tell(sends)
                     return True
-                if any(conflict.write in run.writes for conflict in conflicts):
-                    break
                 if not attempt:  # of those that change the same, one at a time tries again, or each spoils it for all
                     await turn.enter_async_context(self._merging)
-                writes = loaded.merge(conflicts)
+                writes = loaded.merge([conflict for conflict in conflicts if not run.merges(conflict)])
         raise QueueUnavailable("others changed what it had read, again and again")
 
 

@@ -38,8 +38,10 @@ from bot.spreading import Spreading
 from bot.started import Started
 from bot.state import Keeper
 from bot.stateful import NoPersistence
+from bot.stopping import EMPTYING, LAST_RESULTS
 from bot.store import connect
 from bot.transport import AiohttpRequest
+from bot.turns import Turns
 from bot.updates import UpdateLog
 from bot.webhook import Webhook
 from monitoring.health import Health
@@ -65,34 +67,32 @@ _BESIDES_REDIS = 1.0
 """Seconds beyond REDIS_TIMEOUT after which a client of the HTTP API is told that the queue does not answer."""
 _SHOW_WORKERS_EVERY = 1.0
 _WATCH_EVERY = 5.0
+_LOOK_AT_SERVER_EVERY = 10.0
 _REGISTER_AGAIN = 1.0
-_EMPTYING = 5.0
-"""Seconds that a queue within this process gets to empty itself before it stops."""
-
-_LAST_RESULTS = 4.0
-"""Seconds for which handlers of a process without Redis may still wait for results: less than requests have to end."""
 
 
 class Runtime:
     """All that one process runs. Started on the event loop of the process, after any fork.
 
     voice: held by the one process of several that logs what all of them find; None: this one does.
+    turns: shared with the other processes of this machine.
 
     `start` returns whether or not Redis and Telegram answer; `health` tells when they do. Raises RuntimeError when
     no token is set.
     """
 
-    def __init__(self, settings: Settings, voice: Lock | None = None) -> None:
+    def __init__(self, settings: Settings, voice: Lock | None = None, turns: Turns | None = None) -> None:
         if settings.telegram_token is None:
             raise RuntimeError("TELEGRAM_TOKEN is not set; `telequeue up` runs against a local stand-in without it")
         self._settings = settings
         self._token = settings.telegram_token.get_secret_value()
         self._bot_id = self._token.partition(":")[0]
         self._started = Started()
-        self._backends = make_backends(settings, self._bot_id)
+        self._turns = turns or Turns()
+        self._backends = make_backends(settings, self._bot_id, self._turns)
         self._shared = self._backends.shared
         self._inbox = self._shared.inbox if self._shared else None
-        self._queues = make_queues(settings, self._bot_id)
+        self._queues = make_queues(settings, self._bot_id, self._turns)
         self._front = self._queues.front
         self._request = AiohttpRequest(settings.send_timeout)
         self.metrics = Metrics([part.queue.backend for part in self._queues.parts], REASONS, METHODS)
@@ -105,7 +105,7 @@ class Runtime:
             self._front, self._observe_enqueued, self._bot_id, lambda m: self._queues.backend_of(m) == "redis"
         )
         self._broadcasts = self._make_broadcasts()
-        self._election = Election(self._backends.seat, self._lead)
+        self._election = Election(self._backends.seat, self._lead, self._turns.election)
         self._chat = self._make_chat()
         self._services = self._make_services()
         self._known = asyncio.Event()
@@ -229,7 +229,8 @@ class Runtime:
             "failed": failures_for(self._application),
             "job": jobs.work,
         }
-        return Handling(inbox, Runner(inbox, self._outbox, self._keeper, kinds), self._observe_update)
+        runner = Runner(inbox, self._outbox, self._keeper, kinds)
+        return Handling(inbox, runner, self._observe_update, self._turns.updates.care)
 
     def _make_intake(self) -> Intake:
         if self._handling is not None:
@@ -304,10 +305,18 @@ class Runtime:
         self._started.push_async_callback(self._application.shutdown)
         self._started.push_async_callback(self._failed.stop)
         if self._shared and self._broadcasts:
-            spreading = Spreading(self._shared.redis, self._broadcasts, self._shared.subscribers, self._outbox)
+            spreading = Spreading(
+                self._shared.redis,
+                self._broadcasts,
+                self._shared.subscribers,
+                self._outbox,
+                self._turns.spreading,
+                self._turns.looking_after,
+            )
             await self._started.begin(spreading.start, spreading.stop)
         for part, worker in zip(self._queues.parts, self._workers, strict=True):
-            maintenance = Maintenance(part.queue, self._observer(part.queue.backend))
+            care = None if part.queue is own else self._turns.messages.care  # nobody else can care for its own
+            maintenance = Maintenance(part.queue, self._observer(part.queue.backend), care)
             await self._started.begin(maintenance.start, maintenance.stop)
             await self._started.begin(worker.start, worker.stop)
         if own and len(self._queues.parts) == 1:  # else those who come after may have another part of the budget
@@ -316,7 +325,7 @@ class Runtime:
         await self._started.begin(handover.start, handover.stop)
         self._started.repeat(_SHOW_WORKERS_EVERY, self._show_workers)
         self._started.repeat(_WATCH_EVERY, self.health.watch)
-        self._started.repeat(_WATCH_EVERY, self._server.look)
+        self._started.repeat(_LOOK_AT_SERVER_EVERY, self._server.look)
         self._started.push_async_callback(self._stop_application)
         if self._handling:
             self._started.push_async_callback(self._handling.stop)
@@ -330,7 +339,7 @@ class Runtime:
         webhook that those after it no longer have. Calls that wait for a message to end are answered as it is now; but
         where updates are handled in their requests, a little later: what has been sent by then is not sent again.
         """
-        asyncio.get_running_loop().call_later(0.0 if self._handling else _LAST_RESULTS, self._endings.give_up)
+        asyncio.get_running_loop().call_later(0.0 if self._handling else LAST_RESULTS, self._endings.give_up)
         await self._election.stop()
 
     async def stop(self) -> None:
@@ -397,7 +406,7 @@ class Runtime:
 
     async def _empty(self, own: Queue) -> None:
         """Lets the workers send what a queue within this process holds, for a while. It keeps the rest on disk."""
-        ends = time.monotonic() + _EMPTYING
+        ends = time.monotonic() + EMPTYING
         while time.monotonic() < ends:
             if not (await own.stats()).depth:
                 return

@@ -2,12 +2,15 @@
 
 import asyncio
 import atexit
+import contextlib
+import gc
 import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from socket import AF_INET, AF_INET6, socket
 from types import FrameType
@@ -16,7 +19,7 @@ from typing import Any
 import structlog
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
-from uvicorn import Server
+from uvicorn import Config, Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from bot.bot_app import find
@@ -24,14 +27,26 @@ from bot.children import end_with_parent
 from bot.http import Http
 from bot.lock import Lock
 from bot.settings import Settings, SettingsError, exit_with, load_settings
+from bot.stopping import LAST_REQUESTS
+from bot.turns import Turns
 from monitoring.logs import mask
+from queueing import scripts
+from queueing.turns import aligned
 
-_HTTP_GRACE = 5  # seconds that requests under way have to end: once the process drains, none waits for a send
+_TICK = 1.0  # seconds; the header Date is as old at most
 
 _BOOT_AGAIN = 1.0  # seconds between two tries of a process that cannot start
 
+_LOADED_LATE = (
+    "encodings.idna",  # by the first connection
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.http.httptools_impl",
+)
+
 _log = structlog.get_logger(__name__)
 _running: Settings | None = None
+_turns = Turns()
 _metrics: str | None = None
 
 
@@ -41,7 +56,7 @@ def settings_of_master() -> Settings:
     At a start a bad value ends the program with one line and exit code 2. At a reload (SIGHUP) it is logged, and what
     has been running goes on: a slip in `.env` must not take a working service down.
     """
-    global _running
+    global _running, _turns
     try:
         settings = load_settings()
         if settings.telegram_token is None:
@@ -58,7 +73,7 @@ def settings_of_master() -> Settings:
         return _running
     if _running is not None:
         _log.info("reloading: new processes take over, the old ones finish what they have in hand")
-    _running = settings
+    _running, _turns = settings, Turns()  # of those that are forked from now on: the old ones may have another server
     return settings
 
 
@@ -105,9 +120,14 @@ def _remove(directory: str, master: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def graceful_seconds(settings: Settings) -> int:
-    """How long a stopping process may take: requests end, sends in flight end, their settlements reach Redis."""
-    return round(_HTTP_GRACE + settings.send_timeout + 2 * settings.redis_timeout + 2)
+def before_fork() -> None:
+    """Loads, once for all processes, what each would load by itself. And takes all that there is from the garbage
+    collector, which would write to it in each process, and so leave each with a copy of its own."""
+    for name in _LOADED_LATE:
+        import_module(name)
+    scripts.read_all()
+    gc.freeze()
+    gc.enable()
 
 
 def announce(settings: Settings) -> None:
@@ -148,6 +168,11 @@ class Draining(Server):
     """
 
     mark: Path | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._signalled = asyncio.Event()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         try:
@@ -166,6 +191,19 @@ class Draining(Server):
             sys.exit(0)
         if self.mark:
             self.mark.touch()
+
+    async def main_loop(self) -> None:
+        """The parent's, which looks ten times a second whether it is to end, is most of what an idle process does."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(aligned(_TICK)):
+                    await self._signalled.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._signalled.set)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         runtime = self.lifespan.state.get("runtime")  # none if it could not start
@@ -196,7 +234,7 @@ class Process(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         # The API judges by the peer's real address and by X-Forwarded-For as it came.
         "proxy_headers": False,
-        "timeout_graceful_shutdown": _HTTP_GRACE,
+        "timeout_graceful_shutdown": LAST_REQUESTS,
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -220,7 +258,7 @@ class Process(UvicornWorker):  # type: ignore[misc]
         # neither fail nor differ from its siblings.
         from bot.web import create_app  # imported only after PROMETHEUS_MULTIPROC_DIR is set
 
-        self.wsgi = create_app(_running, Lock(Path(metrics_directory()) / "voice.lock"))
+        self.wsgi = create_app(_running, Lock(Path(metrics_directory()) / "voice.lock"), _turns)
 
     async def _serve(self) -> None:
         # The parent's, but for the class of the server.

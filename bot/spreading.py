@@ -1,4 +1,4 @@
-"""Spreading: what keeps broadcasts going, in every process. No process has a broadcast: each does the next step of any,
+"""Spreading: what keeps broadcasts going, in every process. No process has a broadcast: any does the next step of any,
 so that one that dies is not missed. Beside that, it shows their progress where they were started from, and unsubscribes
 those who cannot be reached."""
 
@@ -17,6 +17,7 @@ from queueing.errors import QueueError
 from queueing.message import Priority
 from queueing.scripts import mapped_errors
 from queueing.tasks import end
+from queueing.turns import Turn
 
 _EVERY = 1.0
 _SHOWN_EVERY = 5.0
@@ -28,7 +29,17 @@ _logger = logging.getLogger(__name__)
 
 
 class Spreading:
-    def __init__(self, redis: "Redis", broadcasts: Broadcasts, subscribers: Subscribers, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        redis: "Redis",
+        broadcasts: Broadcasts,
+        subscribers: Subscribers,
+        outbox: Outbox,
+        spreading: Turn | None = None,
+        looking_after: Turn | None = None,
+    ) -> None:
+        self._spreading = spreading or Turn()
+        self._looking_after = looking_after or Turn()
         self._redis = redis
         self._broadcasts = broadcasts
         self._subscribers = subscribers
@@ -37,9 +48,11 @@ class Spreading:
 
     async def start(self) -> None:
         parts = {
-            "spreading": self._repeat(self._spread, self._broadcasts.wait),
-            "looking-after": self._repeat(self._look_after, asyncio.sleep),
-            "unsubscribing": self._repeat(self._subscribers.remove_gone, self._subscribers.wait_for_gone),
+            "spreading": self._repeat(self._spread, self._wait_to_spread),
+            "looking-after": self._repeat(self._look_after, lambda: self._looking_after.wait(_EVERY)),
+            "unsubscribing": self._repeat(
+                self._subscribers.remove_gone, lambda: self._subscribers.wait_for_gone(_EVERY)
+            ),
         }
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
 
@@ -47,10 +60,16 @@ class Spreading:
         await end(*self._tasks)
         await self._try(self._subscribers.remove_gone)
 
-    async def _repeat(self, part: Part, wait: Callable[[float], Awaitable[None]]) -> None:
+    async def _repeat(self, part: Part, wait: Part) -> None:
         while True:
             await self._try(part)
-            await wait(_EVERY)
+            await wait()
+
+    async def _wait_to_spread(self) -> None:
+        """At once what was started here; what others have left over when it is this process's turn."""
+        while not await self._broadcasts.wait(self._spreading.wake_in(_EVERY)):
+            if self._spreading.take(_EVERY):
+                return
 
     async def _try(self, part: Part) -> None:
         """What failed is done at the next look, by this process or another."""

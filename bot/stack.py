@@ -20,6 +20,7 @@ from bot.children import Child
 from bot.client import Unreachable, base_url, call
 from bot.lock import Lock
 from bot.settings import Settings
+from bot.stopping import graceful_seconds
 from monitoring.logs import mask
 
 DATA = ".telequeue"
@@ -248,8 +249,6 @@ class Stack:
 
     @property
     def _gunicorn_limit(self) -> float:
-        from bot.server import graceful_seconds  # gunicorn and all it needs: too much for `telequeue --help`
-
         return graceful_seconds(self._settings) + _GUNICORN_LIMIT
 
     def _stop(self) -> None:

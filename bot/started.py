@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from queueing.tasks import end
+from queueing.turns import aligned
 
 _logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Started(AsyncExitStack):
         async def repeatedly() -> None:
             while True:
                 await action()
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(aligned(seconds))
 
         self.in_background(repeatedly(), action.__name__)
 

@@ -71,10 +71,10 @@ class Subscribers:
             self._gone.difference_update(gone)
 
     async def wait_for_gone(self, timeout: float) -> None:
-        """Returns once `remove_gone` has something to do, or after `timeout` seconds. So it is done at once: a process
-        that dies before forgets who was gone, until the next message to them."""
+        """Returns once `remove_gone` has something to do, and after `timeout` seconds if it had and could not. So it is
+        done at once: a process that dies before forgets who was gone, until the next message to them."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout if self._gone else None):
                 await self._someone_gone.wait()
         self._someone_gone.clear()
 

@@ -19,6 +19,7 @@ from bot.lock import Lock
 from bot.replies import refuse, reply
 from bot.runtime import WEBHOOK_PATH, Runtime
 from bot.settings import Settings, load_settings
+from bot.turns import Turns
 from bot.verb import Answer
 from monitoring.health import Report
 
@@ -37,12 +38,12 @@ class Application(Starlette):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None, voice: Lock | None = None) -> Starlette:
-    """The application; without `settings` it reads them from the environment when it starts. `voice`: see Runtime."""
+def create_app(settings: Settings | None = None, voice: Lock | None = None, turns: Turns | None = None) -> Starlette:
+    """The application; without `settings` it reads them from the environment when it starts. The rest: see Runtime."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
-        runtime = Runtime(settings or load_settings(), voice)
+        runtime = Runtime(settings or load_settings(), voice, turns)
         try:
             await runtime.start()
             yield {"runtime": runtime}

@@ -326,7 +326,8 @@ class Queue(Front, Protocol):
         """Seconds, on that clock, for which this process's leases are surely its own."""
 
     async def wait(self, timeout: float) -> None:
-        """Returns when there may be something to claim, after `notify`, or after `timeout` seconds."""
+        """Returns when there may be something to claim, after `notify`, or after `timeout` seconds; also whenever the
+        queue wants to be asked, be it only to hear that this process is alive."""
 
     def notify(self) -> None:
         """Makes `wait` return, or not begin: there is something to tell the queue."""

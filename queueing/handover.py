@@ -15,6 +15,7 @@ from queueing.contract import Front
 from queueing.errors import QueueFull, QueueUnavailable
 from queueing.message import Message
 from queueing.tasks import end
+from queueing.turns import aligned
 from queueing.unsent import Journal, Left, Unsent
 
 _EVERY = 1.0
@@ -56,7 +57,7 @@ class Handover:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(aligned(_EVERY))
             await self._try_to_look()
 
     async def _try_to_look(self) -> None:

@@ -10,6 +10,7 @@ from queueing.message import Message, Priority, encode, new_id
 from queueing.redis_desk import text_of
 from queueing.redis_queue import RedisQueue, door_args, lines_of, marked_args
 from queueing.scripts import Script, mapped_errors
+from queueing.turns import Turn
 
 _REMEMBERED = 25 * 3600
 """Seconds for which the number of an update is known. Telegram repeats an update for 24 hours."""
@@ -48,6 +49,7 @@ class RedisInbox(RedisQueue):
         updates_max: int = 100_000,
         timeout: float = 5.0,
         messages: str = "telegram_messages",
+        looks: Turn | None = None,
     ) -> None:
         super().__init__(
             redis_url,
@@ -56,6 +58,7 @@ class RedisInbox(RedisQueue):
             default_bot=bot,
             timeout=timeout,
             name=f"{{{messages}}}:updates:{bot}",
+            looks=looks,
         )
         self._messages = messages
         self._updates_max = updates_max

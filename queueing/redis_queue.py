@@ -37,6 +37,7 @@ from queueing.redis_ends import Ends
 from queueing.retry import Ack, Bury, Hold, Move, Release, Scope
 from queueing.scripts import Function, Script, mapped_errors
 from queueing.tasks import end
+from queueing.turns import Turn, aligned
 
 # A clock that runs on while the process, or the whole machine, is stopped. Where there is none (macOS), the next best.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -44,7 +45,10 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 DRAIN_MOST = 100
 """Elements one claim takes from the front door: at about 10 µs each, the script stays near a millisecond (measured)."""
 
-_BELL_TIMEOUT = 5
+_LOOK_EVERY = 0.25
+"""Seconds after which an idle process looks even if no bell rang: a stopped process may have swallowed it."""
+
+_BELL_TIMEOUT = 20
 """Seconds a doorbell waits; it is asked again at once. Only bounds how long a dead connection goes unnoticed."""
 
 _STATS_SAMPLE = 100
@@ -63,6 +67,7 @@ class RedisQueue(RedisDesk):
     uncertain:     what becomes of messages that a dead process held, and that say nothing themselves.
     timeout:       seconds for which an answer of the server is awaited.
     name:          the list that is the front door; all other keys derive from it.
+    looks:         shared by processes of this machine that have this queue: one of those that are idle looks in time.
     """
 
     backend = "redis"
@@ -82,6 +87,7 @@ class RedisQueue(RedisDesk):
         uncertain: Uncertain = Uncertain.RESEND,
         timeout: float = 5.0,
         name: str = "telegram_messages",
+        looks: Turn | None = None,
     ) -> None:
         self._url = redis_url
         self._lease_seconds = lease_seconds
@@ -102,6 +108,10 @@ class RedisQueue(RedisDesk):
         self._asked: float | None = None
         self._expires = 0.0
         self._unreadable: list[tuple[str, str, str]] = []
+        self._looks = looks or Turn()
+        self._idle = True
+        self._waits_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._woken = asyncio.Event()
         self._listen = asyncio.Event()
         self._doorbell: asyncio.Task[None] | None = None
@@ -169,6 +179,9 @@ class RedisQueue(RedisDesk):
 
         self._call, self._asked, self._unreadable = call, None, []
         self._expires = started + self._lease_seconds
+        self._idle = want > len(reply[0])
+        if self._idle:
+            self._looks.took()
         leases = [lease for grant in reply[0] if (lease := self._lease(grant, asked))]
         told = [text.decode(errors="replace") for text in reply[3]]
         buried = list(zip(told[::2], told[1::2], strict=True)) + [("malformed", error) for _, _, error in unreadable]
@@ -231,12 +244,31 @@ class RedisQueue(RedisDesk):
         self._woken.set()
 
     async def wait(self, timeout: float) -> None:
-        self._listen.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+        if not self._woken.is_set():
+            self._listen.set()
+            self._waits_until = asyncio.get_running_loop().time() + min(timeout, aligned(self._lease_seconds / 5))
+            self._wait_on()
+            try:
                 await self._woken.wait()
+            finally:
+                if self._timer:
+                    self._timer.cancel()
         self._woken.clear()
         self._listen.clear()
+
+    def _wait_on(self) -> None:
+        """Wakes the process when it is time: for what it waits for, or for its look."""
+        loop = asyncio.get_running_loop()
+        seconds = self._waits_until - loop.time()
+        if self._idle:
+            seconds = min(seconds, self._looks.wake_in(_LOOK_EVERY))
+        self._timer = loop.call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        if asyncio.get_running_loop().time() >= self._waits_until or (self._idle and self._looks.take(_LOOK_EVERY)):
+            self._woken.set()
+        else:
+            self._wait_on()
 
     async def _hear_the_bell(self) -> None:
         """Waits at the front door while this process waits. What it moves to the hand-off list belongs to nobody."""

@@ -15,8 +15,18 @@ from queueing.errors import QueueError, QueueFull, QueueUnavailable
 _INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
 
 
+_texts: dict[str, str] = {}
+
+
 def _read(name: str) -> str:
-    return (files("queueing") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return _texts.get(name) or (files("queueing") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def read_all() -> None:
+    """Reads every file now. To be called before a fork: processes share what was read."""
+    for file in (files("queueing") / "lua").iterdir():
+        name = file.name.removesuffix(".lua")
+        _texts[name] = _read(name)
 
 
 def _included(names: str) -> str:

@@ -34,8 +34,8 @@ Deliver = Callable[[Message, MayWrite], Awaitable[Outcome]]
 to end or has ended, nothing may be written, and the outcome is Unsent. Must end by itself within the send timeout.
 What takes long to be written tells the end of it, if `may_write` is a Permit."""
 
-POLL = 0.25
-"""Seconds after which a process looks again even if no bell rang: a stopped process may have swallowed it."""
+QUIET = 5.0
+"""Seconds after which a queue is asked again at the latest. One whose bells may be lost has its process ask earlier."""
 
 _GATHER = 0.5
 """How long settlements wait for others to travel with them, in times of what the last call took: under load a call
@@ -264,12 +264,12 @@ class Worker:
             self._granted.put_nowait(lease)
 
     async def _pause(self, request: _Request, claim: Claim) -> None:
-        """Until there is a reason for the next call: a settlement, the bell, a lane that is due, or the poll."""
+        """Until there is a reason for the next call: a settlement, the bell, a lane that is due, or long silence."""
         if claim.more and len(claim.leases) < request.want:
             return
         if claim.leases and len(claim.leases) == request.want and self._wanted:
             return  # its turn was for no more than these
-        seconds = _DRAIN_PAUSE if claim.more else POLL
+        seconds = _DRAIN_PAUSE if claim.more else QUIET
         if claim.next_due is not None and self._wanted:
             seconds = min(seconds, claim.next_due + 0.001)
         await self._queue.wait(seconds)

@@ -307,6 +307,44 @@ async def test_a_job_that_is_removed_while_it_runs_stays_removed(start: Start, r
     assert HEARD == ["begun", "ended"]
 
 
+async def test_a_job_that_is_paused_while_it_runs_stays_paused_and_remembers(start: Start) -> None:
+    one, other = await start(), await start(works=False)
+    job = one.jobs.run_repeating(job_bot.take_long, 0.2, data={"times": 0}, name="long")
+    await wait_until(lambda: bool(HEARD), "it to run")
+    theirs = other.jobs.job_of(job.id)
+    theirs.enabled = False
+    await wait_until(lambda: "ended" in HEARD, "it to end")
+    await wait_until(lambda: other.jobs.jobs()[0].data == {"times": 1}, "what it remembers to be stored")
+    assert theirs.next_t is None
+    theirs.enabled = True
+    await wait_until(lambda: HEARD.count("ended") == 2, "it to go on")
+    theirs.schedule_removal()
+
+
+async def test_a_job_that_is_rescheduled_while_it_runs_stays_so(start: Start) -> None:
+    one, other = await start(), await start(works=False)
+    job = one.jobs.run_repeating(job_bot.take_long, 0.2, data={"times": 0}, name="long")
+    await wait_until(lambda: bool(HEARD), "it to run")
+    theirs = other.jobs.job_of(job.id)
+    theirs.job.reschedule("interval", seconds=3600)
+    asked_for = theirs.next_t
+    await wait_until(lambda: "ended" in HEARD, "it to end")
+    await wait_until(lambda: other.jobs.jobs()[0].data == {"times": 1}, "what it remembers to be stored")
+    assert theirs.next_t == asked_for
+    assert theirs.job.trigger.interval == timedelta(hours=1)
+    assert HEARD == ["begun", "ended"]
+
+
+async def test_a_job_that_is_rescheduled_in_its_last_run_is_not_over(start: Start, redis: Redis) -> None:
+    one, other = await start(), await start(works=False)
+    job = one.jobs.run_once(job_bot.take_long, 0.1, data={"times": 0}, name="once")
+    await wait_until(lambda: bool(HEARD), "it to run")
+    other.jobs.job_of(job.id).job.reschedule("date", run_date=datetime.now(UTC) + timedelta(seconds=0.7))
+    await wait_until(lambda: HEARD.count("ended") == 2, "it to run again")
+    await wait_until(lambda: nothing_left(redis), "nothing to be kept of it")
+    assert HEARD == ["begun", "ended"] * 2
+
+
 async def test_jobs_made_at_start_wait_for_redis(own_server: Server, stand_in: Playground) -> None:
     own_server.stop()
     process = Process(own_server.url, stand_in.url)

@@ -6,7 +6,7 @@ import pytest
 from telegram import Update
 from telegram.constants import UpdateType
 
-from bot.lanes import NO_LANE, lanes_of, update_message
+from bot.lanes import NO_LANE, lane_of, lanes_of, update_message
 
 PERSON = {"id": 7, "first_name": "Ada", "is_bot": False}
 OTHER = {"id": 8, "first_name": "Bob", "is_bot": True}
@@ -100,3 +100,13 @@ def test_what_an_update_holds(fields: dict[str, Any], lane: str, also: str | Non
     message = update_message("1", 17, {"update_id": 17, **fields})
     assert (message.id, message.chat, message.also) == ("u17", lane, also)
     assert message.body == {"update": {"update_id": 17, **fields}}
+
+
+@pytest.mark.parametrize(
+    ("about", "lane"),
+    [({"id": 7}, "7"), ({"id": -100}, "-100"), ({"id": True}, None), ({"id": 2**53}, None), ({"id": "7"}, None)]
+    + [(nobody, None) for nobody in (None, {}, [7], "7")],
+)
+def test_whom_a_user_or_a_chat_names(about: object, lane: str | None) -> None:
+    """Also in the origin of a failed send, which any program may have pushed."""
+    assert lane_of(about) == lane

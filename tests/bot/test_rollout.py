@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from bot.playground import Playground
 from bot.queues import make_queues
+from bot.turns import Turns
 from queueing.split_queue import is_in_share
 from tests.bot.served import (
     BOT,
@@ -97,7 +98,7 @@ async def test_while_redis_is_away_the_other_chats_go_on(playground: Playground,
 @pytest.mark.parametrize(("percent", "backends"), [(0, ["memory"]), (1, ["redis", "memory"]), (100, ["redis"])])
 def test_rule_17_what_there_is_is_divided(percent: int, backends: list[str]) -> None:
     settings = settings_for("http://127.0.0.1:1", "redis://127.0.0.1:1", redis_queue_percent=percent)
-    queues = make_queues(settings, BOT)
+    queues = make_queues(settings, BOT, Turns())
     assert [part.queue.backend for part in queues.parts] == backends
     assert sum(part.workers for part in queues.parts) == 10
 

@@ -166,7 +166,7 @@ async def test_what_the_in_process_queue_could_not_send_is_sent_by_the_next(
     playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("bot.runtime._EMPTYING", 0.1)
+    monkeypatch.setattr("bot.runtime.EMPTYING", 0.1)
     caplog.set_level("INFO", "queueing")
     playground.world.faults.add(Fault(kind="error", method="sendMessage"), None)
     async with application(settings_for(playground.url, retry_base=0.1)) as client:

@@ -139,6 +139,7 @@ async def test_without_redis_it_is_not_ready_but_alive_and_recovers(playground: 
         await wait_until(lambda: status("/health/ready", 200), "it to be ready again")
 
 
+@pytest.mark.usefixtures("redis")  # of an empty server: all that is in it gets into the other
 async def test_with_a_replica_it_is_not_ready_until_that_is_the_primary(
     playground: Playground, own_server: Server, shared_server: Server
 ) -> None:

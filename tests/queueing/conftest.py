@@ -13,9 +13,12 @@ from tests.topologies import Cluster, client
 @pytest.fixture(autouse=True)
 def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves a key which is neither on the permanent list nor has a TTL. It looks after the test's
-    own fixtures have ended, so that what a closing queue leaves is seen, too."""
+    own fixtures have ended, so that what a closing queue leaves is seen, too. What others left before is none of it."""
     names = [name for name in ("shared_server", "own_server") if name in request.fixturenames]
     servers: list[Server] = [request.getfixturevalue(name) for name in names]
+    for server in servers:
+        with client(server) as redis:
+            redis.flushall()
     yield
     for server in servers:
         if server.process and server.process.poll() is None:
