@@ -35,6 +35,35 @@ def up() -> None:
     sys.exit(Stack(load_or_exit(), Path.cwd() / DATA).run())
 
 
+@main.command()
+@click.option(
+    "--messages", type=click.IntRange(1, 200_000), default=10_000, show_default=True, help="How many to send."
+)
+@with_json
+def bench(messages: int, as_json: bool) -> None:
+    """Measure how many messages a second this machine sends.
+
+    With WEB_CONCURRENCY processes of QUEUE_WORKERS coroutines, on an embedded Valkey and a local Telegram that are only
+    there for it: your queue and your bot have no part in it.
+    """
+    from bot.bench import BenchFailed, measure  # not needed by the other commands
+    from bot.embedded import NoServer
+
+    settings = load_or_exit()
+    try:
+        figures = measure(messages, settings.web_concurrency, settings.queue_workers)
+    except (BenchFailed, NoServer) as error:
+        fail(str(error))
+    if as_json:
+        click.echo(json.dumps(figures.as_json()))
+    else:
+        click.echo(f"{figures.rate:,.0f} messages a second: {figures.messages:,} in {figures.seconds:.2f} s")
+        click.echo(
+            f"{figures.processes} processes of {figures.workers} coroutines, which share this machine with Valkey"
+        )
+        click.echo("and with the local Telegram; no limit was in their way, and nothing was switched off.")
+
+
 # A group's id begins with a minus sign; without the setting it would be taken for an option.
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("chat")

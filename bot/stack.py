@@ -27,7 +27,7 @@ DATA = ".telequeue"
 PLAYGROUND_TOKEN = "8081:playground"  # noqa: S105  opens nothing but the stand-in on this machine
 _PLAYGROUND_PORT = 8081
 _PLAYGROUND_CHAT = 1001  # the stand-in's first chat, open from the start
-_CONFIG = Path(__file__).parent.parent / "gunicorn.conf.py"
+CONFIG = Path(__file__).parent.parent / "gunicorn.conf.py"
 _GUNICORN = "gunicorn"
 _USAGE = 2  # the exit code for what is wrong with the settings
 _PATIENCE = 5.0  # seconds after which a start that takes long says what it waits for
@@ -179,7 +179,7 @@ class Stack:
         _say("Telegram  a local stand-in, since TELEGRAM_TOKEN is not set")
 
     def _start_gunicorn(self) -> None:
-        command = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG)]
+        command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG)]
         child = Child(_GUNICORN, command, environ=self._environ, keep=[self._held_by_children.number])
         self._children.append((child, self._gunicorn_limit))
         _say(f"Bot       {self._settings.web_concurrency} processes on {self._settings.bind}")
