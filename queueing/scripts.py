@@ -61,7 +61,7 @@ class Script:
 
 _LIBRARY = "telequeue_"
 _TRIES = 3
-"""Times that a function is called, and loaded in between: while a cluster moves, another server may answer each time."""
+"""Times that a function is called, and loaded in between: while a slot moves, another server may answer each time."""
 
 _ours: set[str] = set()
 """The functions of this version."""
@@ -105,8 +105,7 @@ class Function(Script):
             return False
         with mapped_errors():
             try:
-                # As two words, or it would not go to the server that was just asked, but on a connection of its own.
-                await redis.execute_command("FUNCTION", "LOAD", "REPLACE", self.library)
+                await _function(redis, "LOAD", "REPLACE", self.library)
             except ResponseError as error:  # it may be full
                 self._refused = _is_refusal(error)
                 return False
@@ -118,11 +117,16 @@ class Function(Script):
     async def _forget_others(self, redis: "Redis") -> None:
         """Takes away what other versions left. One that still runs brings its own again, and takes nothing away."""
         with suppress(ResponseError):  # not allowed, or another was faster
-            found: Any = await redis.execute_command("FUNCTION", "LIST", "LIBRARYNAME", f"{_LIBRARY}*")
+            found = await _function(redis, "LIST", "LIBRARYNAME", f"{_LIBRARY}*")
             for library in found:
                 fields = library if isinstance(library, dict) else dict(zip(library[::2], library[1::2], strict=True))
                 if (name := fields[b"library_name"].decode()) not in _ours:
-                    await redis.execute_command("FUNCTION", "DELETE", name)
+                    await _function(redis, "DELETE", name)
+
+
+async def _function(redis: "Redis", *words: str) -> Any:
+    """In words, unlike redis-py's own: so it goes to the server that was just asked, not on a connection of its own."""
+    return await redis.execute_command("FUNCTION", *words)  # type: ignore[no-untyped-call]
 
 
 def _is_refusal(error: ResponseError) -> bool:

@@ -11,6 +11,7 @@ do -- a script has room for 200 local names
   -- What one call reads ends with the five elements that make it a megabyte: a hundred that are as large each would keep
   -- the server from everybody for seconds.
   local AT_ONCE, MOST_BYTES = 5, 1024 * 1024
+  local OPENED = 123 -- {
 
   -- Our own producers were asked before, by enqueue.
   local function is_second(m)
@@ -54,7 +55,8 @@ do -- a script has room for 200 local names
   local function put_all(elements, default_bot, from, errors)
     for _, element in ipairs(elements) do
       if element ~= BELL then
-        local wrong = put_into_lane(string.match(element, '^%s*(.*)$'), default_bot, from)
+        if string.byte(element) ~= OPENED then element = string.match(element, '^%s*(.*)$') end
+        local wrong = put_into_lane(element, default_bot, from)
         if wrong then
           bury_unread(element, wrong)
           close_unread(element)

@@ -69,7 +69,8 @@ do -- a script has room for 200 local names
   end
 
   local function is_id(value)
-    return type(value) == 'string' and #value <= 128 and string.match(value, '^[%w_.:@+-]+$') ~= nil
+    if type(value) ~= 'string' or #value > 128 then return false end
+    return (string.find(value, '^%w+$') or string.find(value, '^[%w_.:@+-]+$')) ~= nil -- the first is faster
   end
 
   local AFTER_MOST = 100
@@ -159,7 +160,7 @@ do -- a script has room for 200 local names
   -- looked at before), element without token }; or nil and what is wrong.
   function read(element, default_bot)
     local ok, fields = pcall(cjson.decode, element)
-    if not ok or type(fields) ~= 'table' or not string.match(element, '^{') then return nil, 'not a JSON object' end
+    if not ok or type(fields) ~= 'table' or string.sub(element, 1, 1) ~= '{' then return nil, 'not a JSON object' end
     local bot, chat, wrong
     bot, wrong = bot_of(fields, default_bot)
     if not bot then return nil, wrong end

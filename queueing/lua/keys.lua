@@ -124,6 +124,7 @@ local function wake_bot(bot, at) redis.call('ZADD', BOTS_DUE, 'XX', at, bot, at,
 local bulk_counts
 local count, count_laned, count_in_group, write_counts
 do -- a script has room for 200 local names
+  local LANED = { i = 'laned:i', n = 'laned:n', b = 'laned:b' }
   local counts, group_counts
   at_start(function() counts, group_counts, bulk_counts = {}, {}, {} end)
 
@@ -131,7 +132,7 @@ do -- a script has room for 200 local names
 
   -- Messages that come into lanes (by: 1) or leave them (-1); of bulk, for each bot, too.
   function count_laned(lane, priority, by)
-    count('laned:' .. priority, by)
+    count(LANED[priority], by)
     if priority ~= 'b' then return end
     local bot = bot_of_lane(lane)
     bulk_counts[bot] = (bulk_counts[bot] or 0) + by

@@ -27,6 +27,16 @@ local function parse(entry)
   return message
 end
 
+-- An entry is asked for several flags in a row.
+local has_flag
+do -- a script has room for 200 local names
+  local last, flags
+  function has_flag(entry, flag)
+    if entry ~= last then last, flags = entry, string.match(entry, '^%S+ (%S+)') end
+    return flags ~= '-' and string.find(flags, flag, 1, true) ~= nil
+  end
+end
+
 -- Most entries say nothing but their id and their time, and are not taken to pieces.
 local PLAIN = {}
 local function parse_rest(entry) return string.find(entry, '^%S+ %- %d+\n') and PLAIN or parse(entry) end
@@ -98,7 +108,7 @@ end
 -- The account on which this entry, the head of a lane, leaves.
 local function account_for(lane, entry)
   local bot = bot_of_lane(lane)
-  return string.find(entry, '^%S+ %a*p') and account_of(bot, true) or bot
+  return has_flag(entry, 'p') and account_of(bot, true) or bot
 end
 
 local blocked -- account → whether it is in BOTS_DUE, as far as this script knows
@@ -155,7 +165,7 @@ do
       redis.call('HDEL', TRIES, tries_key)
       redis.call('LMOVE', key, key, 'LEFT', 'RIGHT')
       entry = redis.call('LINDEX', key, 0)
-      if not string.find(entry, '^%S+ %a*a') then return entry, 0 end
+      if not has_flag(entry, 'a') then return entry, 0 end
     end
     return entry, now + LOOK_AGAIN_MS
   end
@@ -165,7 +175,7 @@ do
     entry = entry or redis.call('LINDEX', list_key(priority, lane), 0)
     if not entry then return end
     local _, _, till = tries(priority, lane)
-    if till > now or not string.find(entry, '^%S+ %a*a') then return entry, till end
+    if till > now or not has_flag(entry, 'a') then return entry, till end
     return held_up(entry, priority, lane)
   end
 end

@@ -37,7 +37,7 @@ do -- a script has room for 200 local names
   end
 
   function limit_of_chat(lane)
-    return #singles > 0 and single_limit(lane) or string.match(lane, ':[-@]') and LIMITS.group or LIMITS.chat
+    return #singles > 0 and single_limit(lane) or string.find(lane, '^[^:]*:[-@]') and LIMITS.group or LIMITS.chat
   end
 end
 
