@@ -2,8 +2,6 @@
 -- What cannot be placed goes to the dead letters.
 
 local drain, at_the_doors
-local any_due -- or will be: most queues have no such thing
-
 do -- a script has room for 200 local names
   -- Bulk waits at a door of its bot until the look-ahead takes it, so that a million of it cost a list of elements.
   local LOOK_AHEAD = 1000 -- bulk messages of a bot in lanes, while any of them could be served
@@ -118,7 +116,7 @@ do -- a script has room for 200 local names
   end
 
   local any_left
-  at_start(function() bytes, any_left, any_due = 0, false, redis.call('EXISTS', DUE, BOTS_DUE, SCHEDULED) > 0 end)
+  at_start(function() bytes, any_left = 0, false end)
 
   function at_the_doors()
     return any_left and redis.call('LLEN', FRONT) + redis.call('LLEN', HANDOFF) or 0
@@ -130,7 +128,7 @@ do -- a script has room for 200 local names
     local elements = take(FRONT, most, take(HANDOFF, most, {}))
     local errors = {}
     any_left = #elements >= most or bytes >= MOST_BYTES
-    if any_due then take_scheduled(default_bot, errors) end
+    take_scheduled(default_bot, errors)
     put_all(elements, default_bot, FRONT, errors)
     if #elements < most then take_bulk(most - #elements, errors) end
     return errors

@@ -10,7 +10,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
 
   -- What has become due goes back to its place, at most 100 of each kind a call.
   function promote()
-    if not any_due then return end
+    if redis.call('EXISTS', DUE, BOTS_DUE) == 0 then return end -- what this call placed may be due, too
     for _, lane in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 100)) do
       redis.call('ZREM', DUE, lane)
       if any_tried then leave_ready(lane) end -- for a lower priority, while this one's retry was not due
