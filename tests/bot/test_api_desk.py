@@ -214,14 +214,15 @@ async def test_a_pause_without_json_is_refused(client: httpx.AsyncClient) -> Non
 
 async def test_a_message_may_expire_before_it_leaves(client: httpx.AsyncClient, playground: Playground) -> None:
     await client.post("/api/v1/pause", json={"chat_id": 42})
-    id = await post(client, ttl=0.01)
-    await wait_until(lambda: message_age(client, id), "the ttl to pass")
+    id, ends = await post(client, ttl=0.01), time.monotonic() + 0.02
+    await wait_until(lambda: is_paused(client, id), "it to be looked at")
+    await wait_until(lambda: time.monotonic() > ends, "the ttl to pass")
     await client.post("/api/v1/resume", json={"chat_id": 42})
     await becomes(client, id, "expired")
     assert sent_texts(playground) == []
 
 
-async def message_age(client: httpx.AsyncClient, id: str) -> bool:
+async def is_paused(client: httpx.AsyncClient, id: str) -> bool:
     waiting = (await message(client, id))["waiting"]
     return bool(waiting and waiting["reason"] == "paused")
 

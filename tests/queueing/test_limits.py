@@ -46,18 +46,19 @@ async def settle(queue: Queue, leases: Sequence[Lease], decision: Decision, want
 
 
 async def take(queue: Queue, want: int, *, seconds: float = 5.0) -> list[tuple[float, Lease]]:
-    """Claims and acknowledges at once, until `want` came; with the time of each claim."""
+    """Claims and acknowledges at once, as written then, until `want` came; with the time of each."""
     taken: list[tuple[float, Lease]] = []
-    done: Sequence[Lease] = ()
+    done: Sequence[Settlement] = ()
     ends = time.monotonic() + seconds
     while len(taken) < want:
         assert time.monotonic() < ends, f"only {len(taken)} of {want} came"
-        claim = await settle(queue, done, Ack(), want=10)
-        taken += [(time.monotonic(), lease) for lease in claim.leases]
-        done = claim.leases
+        claim = await queue.claim(10, done)
+        at = queue.clock()
+        taken += [(at, lease) for lease in claim.leases]
+        done = [Settlement(lease, Ack(), at - lease.granted_at) for lease in claim.leases]
         if not done:
             await queue.wait(0.25 if claim.next_due is None else claim.next_due + 0.0005)
-    await settle(queue, done, Ack())
+    await queue.claim(0, done)
     return taken
 
 

@@ -36,18 +36,19 @@ def settled(leases: Sequence[Lease], decision: Decision, written: float | None =
 
 
 async def take(queue: Queue, want: int) -> list[tuple[float, Lease]]:
-    """Claims and acknowledges at once, until `want` came; with the time of each claim."""
+    """Claims and acknowledges at once, as written then, until `want` came; with the time of each."""
     taken: list[tuple[float, Lease]] = []
-    done: Sequence[Lease] = ()
+    done: Sequence[Settlement] = ()
     ends = time.monotonic() + 10
     while len(taken) < want:
         assert time.monotonic() < ends, f"only {len(taken)} of {want} came"
-        claim = await queue.claim(10, settled(done, Ack()))
-        taken += [(time.monotonic(), lease) for lease in claim.leases]
-        done = claim.leases
+        claim = await queue.claim(10, done)
+        at = queue.clock()
+        taken += [(at, lease) for lease in claim.leases]
+        done = [Settlement(lease, Ack(), at - lease.granted_at) for lease in claim.leases]
         if not done:
             await queue.wait(0.25 if claim.next_due is None else claim.next_due + 0.0005)
-    await queue.claim(0, settled(done, Ack()))
+    await queue.claim(0, done)
     return taken
 
 
