@@ -78,8 +78,11 @@ class Cluster:
 
     def move(self, slot: int, to: Server) -> None:
         """Gives an empty slot to another primary."""
+        name = self.ask(to, "MYID")
+        self.ask(to, "SETSLOT", slot, "NODE", name)
+        self.ask(to, "BUMPEPOCH")  # or what its last owner said a moment ago may win
         for node in self.primaries:
-            self.ask(node, "SETSLOT", slot, "NODE", self.ask(to, "MYID"))
+            self.ask(node, "SETSLOT", slot, "NODE", name)
 
     def await_agreement(self) -> None:
         for node in self._nodes:
