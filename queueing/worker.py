@@ -37,9 +37,13 @@ What takes long to be written tells the end of it, if `may_write` is a Permit.""
 QUIET = 5.0
 """Seconds after which a queue is asked again at the latest. One whose bells may be lost has its process ask earlier."""
 
-_GATHER = 0.5
-"""How long settlements wait for others to travel with them, in times of what the last call took: under load a call
-takes longer, and one with twice as many costs the server and this process hardly more (measured, decision 26)."""
+_GATHER, _GATHER_MOST = 0.5, 0.01
+"""How long settlements wait for others to travel with them: in times of what the last call took, and seconds at most.
+Under load a call takes longer, and one with twice as many costs server and process hardly more (decision 26)."""
+
+_QUICK = 20
+"""An attempt of fewer times of what the last call took is a quick one. Where attempts take long, few end together, and
+each coroutine that waits for others is missed."""
 
 LEASE_MARGIN = 1.0
 """Seconds a lease must still last for a request to be written."""
@@ -210,11 +214,12 @@ class Worker:
             await self._pause(request, claim)
 
     async def _gather(self, took: float) -> None:
-        """Lets settlements wait for others, but not for long. took: seconds, by the last call."""
-        if not self._done or not self._held:
+        """Lets settlements of quick attempts wait for others, but not for long. took: seconds, by the last call."""
+        if not self._done or not self._held or self._done[0].took > took * _QUICK:
             return
         self._all_done.clear()
-        late = asyncio.get_running_loop().call_later(took * _GATHER, self._all_done.set)
+        pause = min(took * _GATHER, _GATHER_MOST)
+        late = asyncio.get_running_loop().call_later(pause, self._all_done.set)
         await self._all_done.wait()
         late.cancel()
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,35 @@ async def test_a_message_that_comes_later_is_taken_at_once(queue: Queue, run: Ru
     for n in range(3):
         await queue.enqueue([message(n)])
         await eventually(lambda n=n: receiver.count == n + 1, "the message arrived")
+
+
+async def test_a_call_that_took_long_keeps_no_settlement_back_for_long(
+    run: Run, events: list[Event], eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settlement waits for others half as long as the last call took; but that may have been an outage."""
+    queue, release = MemoryQueue(), asyncio.Event()
+    await queue.start()
+    claim, ended = queue.claim, list[float]()
+
+    async def late(*args: Any) -> Any:
+        if len(ended) < 2:
+            await asyncio.sleep(2.0)
+            ended.append(time.monotonic())
+        return await claim(*args)
+
+    async def deliver(message: Message, _may_write: MayWrite) -> Outcome:
+        if message.chat == "1":
+            await release.wait()
+        return Sent("1")
+
+    monkeypatch.setattr(queue, "claim", late)
+    await queue.enqueue([message(0, 1), message(0, 2)])
+    await run(queue, deliver, count=2)
+    await eventually(lambda: any(isinstance(event, Acked) for event in events), "the quick one to be settled")
+    took = time.monotonic() - ended[1]
+    release.set()
+    assert took < 0.7
+    await queue.close()
 
 
 async def test_rule_16_an_idle_process_looks_at_least_every_250_ms(
