@@ -9,7 +9,7 @@ from queueing.inbox import ANYTHING, Commit, Conflict, Standing, Write
 from queueing.message import Message, Priority, encode, new_id
 from queueing.redis_desk import text_of
 from queueing.redis_queue import RedisQueue, door_args, lines_of, marked_args
-from queueing.scripts import Script, mapped_errors
+from queueing.scripts import Function, Script, mapped_errors
 from queueing.turns import Turn
 
 _REMEMBERED = 25 * 3600
@@ -64,7 +64,7 @@ class RedisInbox(RedisQueue):
         self._updates_max = updates_max
         self._operations = 0
         self._updates_taker = self._messages_taker = NOBODY
-        self._accept, self._commit, self._write = Script("accept"), Script("commit"), Script("write")
+        self._accept, self._commit, self._write = Function("accept"), Script("commit"), Script("write")
 
     def hand_over(self, updates: Taker, messages: Taker) -> None:
         """What comes into the queues through this inbox is taken by these, as long as they have room, and no bell rings
