@@ -64,7 +64,7 @@ class RedisInbox(RedisQueue):
         self._updates_max = updates_max
         self._operations = 0
         self._updates_taker = self._messages_taker = NOBODY
-        self._accept, self._commit, self._write = Function("accept"), Script("commit"), Script("write")
+        self._accept, self._commit, self._write = Function("accept"), Function("commit"), Script("write")
 
     def hand_over(self, updates: Taker, messages: Taker) -> None:
         """What comes into the queues through this inbox is taken by these, as long as they have room, and no bell rings

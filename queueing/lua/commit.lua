@@ -10,39 +10,33 @@
 --       then those of jobs and of messages, see door.lua
 -- Returns { 0 } when it is stored, now or before, { 1, and what writes.conflicts found }, { 2 } when the update is not this
 -- process's any more, or { 3 } when it is stored, and nobody was woken for what is sent: this process is to claim now.
--- include: writes
+-- include: keys, status, dedup, bell, open, door, quietly, writes
 
 local MESSAGES, process, lane, id, failed = unpack(ARGV, 1, 5)
 local many, jobs = tonumber(ARGV[6]), tonumber(ARGV[7])
-local here, quietly = ARGV[8] == '1', false
+local here = ARGV[8] == '1'
 local first_write = 9
 local first_job = first_write + 5 * many
 local first_message = first_job + jobs
 
-do -- in the queue of updates
--- include: keys, status, dedup, bell, open, door
+-- In the queue of updates:
+local lease = redis.call('HGET', held_key(process), lane)
+local priority = lease and string.match(lease, '^%d+ %d+ (%a)')
+local head = priority and redis.call('LINDEX', list_key(priority, lane), 0)
+if not head or string.match(head, '^(%S+)') ~= id then return { 2 } end
+if open.is_committed(id) then return { 0 } end
+local found = writes.conflicts(ARGV, first_write, many)
+if #found > 0 then return { 1, unpack(found) } end
+admit(ARGV, first_job, first_message - 1)
+write_counts()
+open.commit(id, failed)
 
-  local lease = redis.call('HGET', held_key(process), lane)
-  local priority = lease and string.match(lease, '^%d+ %d+ (%a)')
-  local head = priority and redis.call('LINDEX', list_key(priority, lane), 0)
-  if not head or string.match(head, '^(%S+)') ~= id then return { 2 } end
-  if open.is_committed(id) then return { 0 } end
-  local found = writes.conflicts(first_write, many)
-  if #found > 0 then return { 1, unpack(found) } end
-  admit(ARGV, first_job, first_message - 1)
-  write_counts()
-  open.commit(id, failed)
-end
+-- In the queue of messages:
+start({ MESSAGES })
+local quietly = here and first_message <= #ARGV and may_come_quietly()
+if quietly then FRONT = HANDOFF end
+admit(ARGV, first_message, #ARGV)
+write_counts()
 
-do -- in the queue of messages
-  local KEYS = { MESSAGES }
--- include: keys, status, dedup, bell, open, door, quietly
-
-  quietly = here and first_message <= #ARGV and may_come_quietly()
-  if quietly then FRONT = HANDOFF end
-  admit(ARGV, first_message, #ARGV)
-  write_counts()
-end
-
-writes.apply(first_write, many)
+writes.apply(ARGV, first_write, many)
 return { quietly and 3 or 0 }

@@ -6,6 +6,6 @@
 -- Returns the number of each write in whose field is something else, and what there is, or false; nothing: all is stored
 -- include: writes
 
-local found = writes.conflicts(1, #ARGV / 5)
-if #found == 0 then writes.apply(1, #ARGV / 5) end
+local found = writes.conflicts(ARGV, 1, #ARGV / 5)
+if #found == 0 then writes.apply(ARGV, 1, #ARGV / 5) end
 return found
