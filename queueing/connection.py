@@ -30,8 +30,9 @@ _CONNECTIONS = 32
 _UNSENT_MOST = 65_536
 """Bytes that may wait in a connection's buffer before who writes waits for the server to read."""
 
-_PIPED = frozenset(("EVAL", "EVALSHA", "FCALL", "HMGET", "FUNCTION"))
-"""None of these blocks the connection, and redis-py makes nothing else of their answers."""
+_PIPED = frozenset(("EVAL", "EVALSHA", "FCALL", "HMGET", "FUNCTION", "BLMOVE"))
+"""redis-py makes nothing else of their answers. None of these blocks the connection but BLMOVE: whoever asks that has a
+client for it alone."""
 
 _OF_THE_PRIMARY = ("host", "port", "db", "username", "password", "connection_class", "client_name")
 

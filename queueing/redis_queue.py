@@ -360,11 +360,12 @@ class RedisQueue(RedisDesk):
 
     async def close(self) -> None:
         await end(self._doorbell)
+        await self._bell.aclose()  # first: it would still take a bell that is meant for others
         await self._ends.close()
         # If the server is away, its leases end by themselves.
         with contextlib.suppress(QueueUnavailable):
             await self._leave.run(self._redis, self._keys.front, [self.incarnation, self._limits_arg])
-        for client in (self._redis, self._patient, self._bell):
+        for client in (self._redis, self._patient):
             await client.aclose()
 
 
