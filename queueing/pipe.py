@@ -25,6 +25,11 @@ WRONG_SERVER: Final = (ReadOnlyError, AskError, ClusterDownError)
 """What a server answers that is not the primary any more, or not of this slot. Nothing was done."""
 
 
+_TRY_FOR = 30.0
+"""Seconds for which a command is tried again at most, however many tries are left: who asks waits, and the server knows for
+a minute what it has done already (lua/enqueue.lua)."""
+
+
 class Pipe:
     """make: makes a connection of redis-py, which connects, greets and proves who we are as its options say.
 
@@ -50,7 +55,11 @@ class Pipe:
         except (NotConnected, TimedOut):
             if not self._retry.get_retries():
                 raise
-        return await self._retry.call_with_retry(lambda: self._ask(command), _note)
+        try:
+            async with asyncio.timeout(_TRY_FOR):
+                return await self._retry.call_with_retry(lambda: self._ask(command), _note)
+        except TimeoutError:
+            raise TimedOut(f"no answer within {_TRY_FOR:g} s") from None
 
     async def close(self) -> None:
         self._closed = True

@@ -1,6 +1,7 @@
 """Commands that travel on one connection, one behind the other."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -139,3 +140,18 @@ async def test_who_asks_a_closed_client_is_told_and_opens_none(client: Client, o
     await redis.aclose()
     with pytest.raises(NotConnected):
         await asyncio.wait_for(asked, 10)
+
+
+async def test_a_server_that_hangs_is_tried_for_less_long_than_it_knows_what_it_did(
+    client: Client, own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queueing.pipe._TRY_FOR", 0.5)
+    redis = client(own_server.url, Retry(ConstantBackoff(0.1), 1_000_000), timeout=0.2)
+    await echo(redis, "connected")
+    assert own_server.process
+    own_server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(TimedOut):
+            await asyncio.wait_for(echo(redis, "x"), 15)
+    finally:
+        own_server.process.send_signal(signal.SIGCONT)
