@@ -26,8 +26,8 @@ WRONG_SERVER: Final = (ReadOnlyError, AskError, ClusterDownError)
 
 
 _TRY_FOR = 30.0
-"""Seconds for which a command is tried again at most, however many tries are left: who asks waits, and the server knows for
-a minute what it has done already (lua/enqueue.lua)."""
+"""Seconds for which a command is tried again at most, however many tries are left: who asks waits, and the server knows
+for a minute what it has done already (lua/enqueue.lua)."""
 
 
 class Pipe:
