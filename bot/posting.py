@@ -95,11 +95,14 @@ class Posts:
             idle.remove(connection)
 
     def _take(self, target: _Target) -> "_Connection | None":
-        """The one that was used last: if there are more than are needed, the others grow old."""
+        """The one that was used last: if there are more than are needed, the others grow old. What is too old may have
+        been closed by the other side just now, or while this process was stopped."""
         idle = self._idle.get(target.origin)
         while idle:
             connection = idle.pop()
-            if not connection.is_closing():
+            if connection.loop.time() - connection.free_since >= _KEEPALIVE:
+                connection.abort()
+            elif not connection.is_closing():
                 return connection
         return None
 

@@ -223,6 +223,16 @@ async def test_what_nobody_uses_is_closed(
         assert (await post(posts, server.url))[0] == 200
 
 
+async def test_what_is_too_old_is_not_used_even_before_it_is_closed(posts: Posts) -> None:
+    async with RawServer(ok()) as server:
+        await post(posts, server.url)
+        [connection] = posts._open
+        connection.free_since -= posting._KEEPALIVE
+        assert await post(posts, server.url) == (200, b'{"ok": true, "result": true}')
+        assert server.connections == 2
+        assert connection not in posts._open
+
+
 async def test_a_host_has_many_addresses(posts: Posts, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that does not answer costs a quarter of a second, not the message."""
     loop = asyncio.get_running_loop()
