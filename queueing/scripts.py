@@ -65,7 +65,7 @@ _TRIES = 3
 """Times that a function is called, and loaded in between: while a slot moves, another server may answer each time."""
 
 _AGAIN = 1.0
-"""Seconds after which a server is asked again that could not take one, being full: each time costs it 100 kB to read."""
+"""Seconds after which a server that was too full for one is asked again: each time costs it 100 kB to read."""
 
 _ours: set[str] = set()
 """The functions of this version."""
