@@ -158,7 +158,7 @@ async def test_who_answers_before_it_has_read_gets_no_other_request(posts: Posts
 
     async with listening(refuse_unread) as port:
         for _ in range(2):
-            assert await post(posts, f"http://127.0.0.1:{port}", bytes(50_000_000)) == (413, b"")
+            assert await post(posts, f"http://127.0.0.1:{port}", bytes(20_000_000)) == (413, b"")
 
 
 async def test_what_is_said_without_being_asked_ends_the_connection(posts: Posts, eventually: Eventually) -> None:
