@@ -7,6 +7,7 @@ for the same, and took two thirds of what a send cost (decision 26); it still do
 import asyncio
 import socket
 import ssl
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -21,6 +22,8 @@ _NEXT_ADDRESS = 0.25  # seconds after which the host's next address is tried as 
 _KNOWN_URLS = 4_096  # bots times methods
 _INFORMATIONAL = range(100, 200)  # answers before the answer
 _SIZES = (b"content-length", b"transfer-encoding")  # without any of them, an answer ends with its connection
+_PACKED = (b"gzip", b"x-gzip", b"deflate")
+_ANY_FORMAT = zlib.MAX_WBITS | 32  # zlib finds out which of them it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,14 @@ class Posts:
             idle.remove(connection)
 
     def _take(self, target: _Target) -> "_Connection | None":
-        """The one that was used last: if there are more than are needed, the others grow old."""
+        """The one that was used last: if there are more than are needed, the others grow old. What is too old may have
+        been closed by the other side just now, or while this process was stopped."""
         idle = self._idle.get(target.origin)
         while idle:
             connection = idle.pop()
-            if not connection.is_closing():
+            if connection.loop.time() - connection.free_since >= _KEEPALIVE:
+                connection.abort()
+            elif not connection.is_closing():
                 return connection
         return None
 
@@ -140,10 +146,15 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self._sized = False
+        self._packed = False
         self._until_close = False
 
     def is_closing(self) -> bool:
         return self._transport is None or self._transport.is_closing()
+
+    def _is_free(self) -> bool:
+        """Whether all was written that was to be: who answers before that may never read the rest."""
+        return not self.is_closing() and self._transport is not None and not self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -186,12 +197,17 @@ class _Connection(asyncio.Protocol):
         self._fail(exc or ConnectionResetError("the connection was closed before the answer was complete"))
 
     def on_message_begin(self) -> None:
+        if self._answer is None:  # a second one behind the answer: its end would pass for the next one's answer
+            self.abort()
         self._body = []
-        self._sized = False
+        self._sized = self._packed = False
 
-    def on_header(self, name: bytes, _value: bytes) -> None:
-        if name.lower() in _SIZES:
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _SIZES:
             self._sized = True
+        elif name == b"content-encoding":
+            self._packed = value.lower() in _PACKED
 
     def on_headers_complete(self) -> None:
         self._until_close = not self._sized
@@ -203,7 +219,7 @@ class _Connection(asyncio.Protocol):
         self._until_close = False
         if self._parser.get_status_code() in _INFORMATIONAL and self._answer is not None:
             return
-        is_kept = self._answer is not None and self._parser.should_keep_alive() and not self.is_closing()
+        is_kept = self._answer is not None and self._parser.should_keep_alive() and self._is_free()
         self._succeed()
         if is_kept:
             self._pool.keep(self)
@@ -213,7 +229,8 @@ class _Connection(asyncio.Protocol):
     def _succeed(self) -> None:
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
-            answer.set_result((self._parser.get_status_code(), b"".join(self._body)))
+            body = b"".join(self._body)
+            answer.set_result((self._parser.get_status_code(), _unpacked(body) if self._packed else body))
 
     def _fail(self, error: Exception) -> None:
         answer, self._answer = self._answer, None
@@ -224,6 +241,14 @@ class _Connection(asyncio.Protocol):
         if self._answer is answer:
             self._fail(TimeoutError())
             self.abort()
+
+
+def _unpacked(body: bytes) -> bytes:
+    """A proxy may pack what nobody asked it to pack. What cannot be unpacked is left to whoever reads it."""
+    try:
+        return zlib.decompress(body, _ANY_FORMAT)
+    except zlib.error:
+        return body
 
 
 @lru_cache(_KNOWN_URLS)

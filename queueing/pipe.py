@@ -17,10 +17,17 @@ from redis.exceptions import AskError, ClusterDownError, ReadOnlyError
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as TimedOut
 
+from queueing.tasks import end
+
 Arguments = Sequence[str | bytes | int | float]
 
 WRONG_SERVER: Final = (ReadOnlyError, AskError, ClusterDownError)
 """What a server answers that is not the primary any more, or not of this slot. Nothing was done."""
+
+
+_TRY_FOR = 30.0
+"""Seconds for which a command is tried again at most, however many tries are left: who asks waits, and the server knows
+for a minute what it has done already (lua/enqueue.lua)."""
 
 
 class Pipe:
@@ -34,8 +41,9 @@ class Pipe:
         self._make = make
         self._retry = retry
         self._timeout = timeout
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[_Line] | None = None
         self._line: _Line | None = None
+        self._closed = False
 
     async def call(self, command: Arguments) -> Any:
         """The server's answer. Raises redis-py's exceptions, as its clients do."""
@@ -47,9 +55,15 @@ class Pipe:
         except (NotConnected, TimedOut):
             if not self._retry.get_retries():
                 raise
-        return await self._retry.call_with_retry(lambda: self._ask(command), _note)
+        try:
+            async with asyncio.timeout(_TRY_FOR):
+                return await self._retry.call_with_retry(lambda: self._ask(command), _note)
+        except TimeoutError:
+            raise TimedOut(f"no answer within {_TRY_FOR:g} s") from None
 
     async def close(self) -> None:
+        self._closed = True
+        await end(self._opening)
         line, self._line = self._line, None
         if line is not None:
             await line.close()
@@ -61,12 +75,33 @@ class Pipe:
         return await line.ask(command)
 
     async def _open(self) -> "_Line":
-        async with self._opening:
-            if self._line is None or self._line.broken:
-                connection = self._make()
-                await connection.connect()  # type: ignore[no-untyped-call]
-                self._line = _Line(connection, self._timeout)
-            return self._line
+        """One for all that ask meanwhile: where the server is away, they hear of it at the same time. Who waits no more
+        does not end it for the others."""
+        if self._closed:
+            raise NotConnected(_CLOSED)
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._make_line())
+            self._opening.add_done_callback(self._note_opened)
+        opening = self._opening
+        await asyncio.wait([opening])
+        if opening.cancelled():
+            raise NotConnected(_CLOSED)
+        return opening.result()
+
+    async def _make_line(self) -> "_Line":
+        connection = self._make()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            await connection.disconnect(nowait=True)
+            raise
+        self._line = line = _Line(connection, self._timeout)
+        return line
+
+    def _note_opened(self, opening: "asyncio.Task[_Line]") -> None:
+        self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # perhaps nobody waits for it any more
 
 
 async def _note(_error: Exception) -> None:
@@ -77,7 +112,7 @@ class _Line(asyncio.Protocol):
     """A connection that redis-py has made, from its greeting on ours. broken: it answers no more."""
 
     def __init__(self, connection: Any, timeout: float) -> None:
-        self.broken = False
+        self._broken = False
         self._connection = connection
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
@@ -89,7 +124,13 @@ class _Line(asyncio.Protocol):
         self._redis_py = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
+    @property
+    def broken(self) -> bool:
+        return self._broken or self._transport.is_closing()  # it is told a little later
+
     def ask(self, command: Arguments) -> asyncio.Future[Any]:
+        if self._broken:
+            raise NotConnected(_CLOSED)
         packed = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub knows but one argument
         answer = self._loop.create_future()
         self._waiting.append((answer, self._loop.time() + self._timeout))
@@ -99,13 +140,13 @@ class _Line(asyncio.Protocol):
         return answer
 
     async def close(self) -> None:
-        self._break(NotConnected("the connection was closed"))
+        self._break(NotConnected(_CLOSED))
         await self._connection.disconnect()
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         try:
-            while (reply := self._reader.gets()) is not _NOT_YET and not self.broken:
+            while (reply := self._reader.gets()) is not _NOT_YET and not self._broken:
                 self._answer(reply)
         except NotConnected as error:
             self._break(error)
@@ -142,9 +183,9 @@ class _Line(asyncio.Protocol):
 
     def _break(self, error: Exception) -> None:
         """Whoever waits for an answer learns that none will come."""
-        if self.broken:
+        if self._broken:
             return
-        self.broken = True
+        self._broken = True
         if self._timer is not None:
             self._timer.cancel()
         self._transport.abort()
@@ -155,3 +196,4 @@ class _Line(asyncio.Protocol):
 
 
 _NOT_YET = object()
+_CLOSED = "the connection was closed"

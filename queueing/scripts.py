@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -63,6 +64,9 @@ _LIBRARY = "telequeue_"
 _TRIES = 3
 """Times that a function is called, and loaded in between: while a slot moves, another server may answer each time."""
 
+_AGAIN = 1.0
+"""Seconds after which a server that was too full for one is asked again: each time costs it 100 kB to read."""
+
 _ours: set[str] = set()
 """The functions of this version."""
 
@@ -85,9 +89,11 @@ class Function(Script):
             f"redis.register_function{{ function_name = '{self.function}', callback = run, flags = {{ {flags} }} }}\n"
         )
         self._refused = self._loaded = False
+        self._not_before = 0.0
 
     async def run(self, redis: "Redis", key: str, args: Sequence[str | bytes | int]) -> Any:
-        for _ in range(_TRIES if not self._refused else 0):
+        is_tried = not self._refused and time.monotonic() >= self._not_before
+        for _ in range(_TRIES if is_tried else 0):
             with mapped_errors():
                 try:
                     return await redis.fcall(self.function, 1, key, *args)
@@ -108,6 +114,7 @@ class Function(Script):
                 await _function(redis, "LOAD", "REPLACE", self.library)
             except ResponseError as error:  # it may be full
                 self._refused = _is_refusal(error)
+                self._not_before = time.monotonic() + _AGAIN
                 return False
             if not self._loaded:
                 await self._forget_others(redis)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import ssl
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -127,6 +129,38 @@ async def test_two_answers_to_one_request_are_one_too_many(posts: Posts, eventua
         assert await post(posts, server.url) == (200, b"3")
 
 
+@pytest.mark.parametrize("more", [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwr"])
+async def test_half_an_answer_behind_the_answer_is_not_the_next_ones(posts: Posts, more: bytes) -> None:
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright"
+    async with RawServer(in_pieces(whole + more, len(whole + more)), ok()) as server:
+        assert await post(posts, server.url) == (200, b"right")
+        assert (await post(posts, server.url))[1] == b'{"ok": true, "result": true}'
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("name", ["gzip", "GZIP", "deflate"])
+async def test_what_was_packed_unasked_is_read(posts: Posts, name: str) -> None:
+    pack = gzip.compress if name.lower() == "gzip" else zlib.compress
+    packed = pack(b'{"ok":true}')
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {name}\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
+    async with RawServer(in_pieces(head + packed, 7), in_pieces(head + b"x" * len(packed), 7)) as server:
+        assert await post(posts, server.url) == (200, b'{"ok":true}')
+        assert await post(posts, server.url) == (200, b"x" * len(packed))
+
+
+async def test_who_answers_before_it_has_read_gets_no_other_request(posts: Posts) -> None:
+    """It may never read the rest, and the next request would stand behind that."""
+
+    async def refuse_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n")
+        writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.Event().wait()
+
+    async with listening(refuse_unread) as port:
+        for _ in range(2):
+            assert await post(posts, f"http://127.0.0.1:{port}", bytes(20_000_000)) == (413, b"")
+
+
 async def test_what_is_said_without_being_asked_ends_the_connection(posts: Posts, eventually: Eventually) -> None:
     said = asyncio.Event()
 
@@ -187,6 +221,16 @@ async def test_what_nobody_uses_is_closed(
         assert server.connections == 3
         await eventually(lambda: server.open == 0, "them to be closed")
         assert (await post(posts, server.url))[0] == 200
+
+
+async def test_what_is_too_old_is_not_used_even_before_it_is_closed(posts: Posts) -> None:
+    async with RawServer(ok()) as server:
+        await post(posts, server.url)
+        [connection] = posts._open
+        connection.free_since -= posting._KEEPALIVE
+        assert await post(posts, server.url) == (200, b'{"ok": true, "result": true}')
+        assert server.connections == 2
+        assert connection not in posts._open
 
 
 async def test_a_host_has_many_addresses(posts: Posts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Commands that travel on one connection, one behind the other."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -105,3 +106,52 @@ async def test_a_closed_client_leaves_no_connection(client: Client, redis_url: s
         return all(c["name"] != "telequeue-pipe" for c in await redis.client_list())
 
     await wait_until(none_is_left, "the connection is closed")
+
+
+async def test_where_the_server_is_away_all_hear_of_it_at_once(client: Client, own_server: Server) -> None:
+    """Each waits for one attempt to connect, not for those of all who asked before."""
+    redis = client(own_server.url, Retry(ConstantBackoff(0.1), 2))
+    await echo(redis, "connected")
+    own_server.kill()
+    first = asyncio.ensure_future(echo(redis, "first"))
+    asked = [asyncio.ensure_future(echo(redis, "x")) for _ in range(100)]
+    with pytest.raises(NotConnected):
+        await first
+    answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+    assert all(isinstance(answer, NotConnected) for answer in answers)
+
+
+async def test_who_waits_no_more_while_it_connects_ends_it_for_nobody_else(client: Client, own_server: Server) -> None:
+    redis = client(own_server.url, Retry(ConstantBackoff(0.1), 50))
+    own_server.kill()
+    first, second = (asyncio.ensure_future(echo(redis, text)) for text in ("first", "second"))
+    await asyncio.sleep(0.05)
+    first.cancel()
+    await asyncio.to_thread(own_server.start)
+    assert await second == b"second"
+    assert first.cancelled()
+
+
+async def test_who_asks_a_closed_client_is_told_and_opens_none(client: Client, own_server: Server) -> None:
+    redis = client(own_server.url, Retry(ConstantBackoff(0.1), 50))
+    own_server.kill()
+    asked = asyncio.ensure_future(echo(redis, "x"))
+    await asyncio.sleep(0.05)
+    await redis.aclose()
+    with pytest.raises(NotConnected):
+        await asyncio.wait_for(asked, 10)
+
+
+async def test_a_server_that_hangs_is_tried_for_less_long_than_it_knows_what_it_did(
+    client: Client, own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queueing.pipe._TRY_FOR", 0.5)
+    redis = client(own_server.url, Retry(ConstantBackoff(0.1), 1_000_000), timeout=0.2)
+    await echo(redis, "connected")
+    assert own_server.process
+    own_server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(TimedOut):
+            await asyncio.wait_for(echo(redis, "x"), 15)
+    finally:
+        own_server.process.send_signal(signal.SIGCONT)

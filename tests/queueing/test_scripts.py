@@ -55,6 +55,20 @@ async def test_where_functions_are_forbidden_the_script_does_it(
     assert (fcall["calls"] > fcall["failed_calls"]) == is_function
 
 
+async def test_a_full_server_is_not_sent_the_functions_with_each_call(own_server: Server, redis: Redis) -> None:
+    await redis.config_set("maxmemory", 1)
+    queue = RedisQueue(own_server.url)
+    await queue.start()
+    for _ in range(50):
+        await queue.claim(1)
+    assert (await redis.info("commandstats"))["cmdstat_function|load"]["rejected_calls"] < 25
+    await redis.config_set("maxmemory", 0)
+    queue._claim._not_before = 0
+    await queue.claim(1)
+    assert Function("claim").function in await libraries(redis)
+    await queue.close()
+
+
 async def test_who_comes_first_of_a_version_takes_away_what_others_left(own_server: Server, redis: Redis) -> None:
     for name in ("telequeue_0", "another"):
         register = f"redis.register_function('f_{name}', function() return 1 end)"
