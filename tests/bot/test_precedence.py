@@ -1,4 +1,7 @@
 import asyncio
+from collections.abc import Callable
+
+import pytest
 
 from bot.precedence import Precedence
 from bot.runner import AT_ONCE
@@ -50,3 +53,54 @@ async def test_updates_that_fail_to_come_in_count_too() -> None:
     except ConnectionError:
         pass
     assert await precedence.turn() == 1
+
+
+class Time:
+    """Stands still but in `sleep`, which ends `late` seconds too late; meanwhile updates come in, 100 a second, now on
+    a quick and now on a slow way to the server."""
+
+    precedence: Precedence
+
+    def __init__(self, late: float) -> None:
+        self.now, self.came_in, self._late = 0.0, 0, late
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        ends = self.now + seconds + self._late
+        while (self.came_in + 1) / 100 <= ends:
+            self.came_in += 1
+            self.now = self.came_in / 100
+            self.precedence.note(self.now - (0.001 if self.came_in % 2 else 0.006))
+        self.now = ends
+
+    async def begun_within(self, seconds: float) -> int:
+        """Updates that may have been begun until then."""
+        begun = 0
+        while self.now < seconds:
+            begun += await self.precedence.turn()
+            await self.sleep(0.001)  # as long as a claim takes
+        return begun
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Time]:
+    def at(late: float) -> Time:
+        time = Time(late)
+        monkeypatch.setattr("bot.precedence.time", time)
+        monkeypatch.setattr("bot.precedence.asyncio", time)
+        time.precedence = Precedence()
+        return time
+
+    return at
+
+
+async def test_an_uneven_way_to_the_server_does_not_hold_up_handling_for_ever(at: Callable[[float], Time]) -> None:
+    time = at(0.0)
+    assert await time.begun_within(10) >= time.came_in
+
+
+async def test_where_cores_are_short_handling_stays_behind_what_comes_in(at: Callable[[float], Time]) -> None:
+    time = at(0.01)
+    assert await time.begun_within(10) < time.came_in / 2
