@@ -52,7 +52,12 @@ class Figures:
 
 
 def measure(messages: int, processes: int, workers: int) -> Figures:
-    """Starts everything, sends so many messages, and stops. Raises BenchFailed, and embedded.NoServer."""
+    """Starts everything, sends so many messages, and stops, also when it is told to end. From the main thread.
+
+    Raises BenchFailed, and embedded.NoServer.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="telequeue-bench-") as name, ExitStack() as stack:
         try:
             return _Place(Path(name), stack, processes, workers).send(messages)

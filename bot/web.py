@@ -28,12 +28,22 @@ class State(TypedDict):
     runtime: Runtime
 
 
+class _Webhook:
+    """An ASGI application, and no function: Starlette would give that a request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await cast(Runtime, scope["state"]["runtime"]).webhook(scope, receive, send)
+
+
+_WEBHOOK = _Webhook()
+
+
 class Application(Starlette):
     """Telegram's updates pass by all layers: routes, middleware and the handling of errors cost more than an update."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == WEBHOOK_PATH and scope["method"] == "POST":
-            await scope["state"]["runtime"].webhook(scope, receive, send)
+            await _WEBHOOK(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -60,7 +70,8 @@ def create_app(settings: Settings | None = None, voice: Lock | None = None, turn
 
 def _routes() -> list[Route]:
     return [
-        Route(WEBHOOK_PATH, _nothing, methods=["POST"]),  # Application has taken it; other methods are refused here
+        # Other methods are refused here; below a root path (uvicorn --root-path) Application does not know it.
+        Route(WEBHOOK_PATH, _WEBHOOK, methods=["POST"]),
         Route("/api/v1/messages", _send, methods=["POST"]),
         Route("/api/v1/messages/send", _send, methods=["POST"]),
         Route("/api/v1/messages/{id}", _message, methods=["GET"]),
@@ -102,10 +113,6 @@ def _desk(answer: Answer[DeskApi]) -> Callable[[Request], Awaitable[Response]]:
         return await answer(_runtime(request).desk_api, request)
 
     return endpoint
-
-
-async def _nothing(_request: Request) -> Response:
-    raise AssertionError("POST is answered before")
 
 
 async def _send(request: Request) -> Response:

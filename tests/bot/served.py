@@ -47,9 +47,11 @@ def settings_for(telegram_url: str, redis_url: str | None = None, **more: Any) -
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, port: int = 0) -> AsyncIterator[httpx.AsyncClient]:
+async def listening(app: ASGIApp, port: int = 0, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
     """The app behind a real server on loopback, and a client of it."""
-    config = uvicorn.Config(app, port=port, http=Http, log_config=None, proxy_headers=False, ws="none")
+    config = uvicorn.Config(
+        app, port=port, http=Http, log_config=None, proxy_headers=False, ws="none", root_path=root_path
+    )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))

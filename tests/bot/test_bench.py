@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 
@@ -23,6 +25,21 @@ def test_bench_sends_all_that_it_was_told_to_and_leaves_nothing_behind(tmp_path:
     assert (told["messages"], told["processes"], told["workers"]) == (200, 2, 3)
     assert told["rate"] > 0
     assert told["seconds"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("telequeue")), "bench", "--messages", "200000"]
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "WEB_CONCURRENCY": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as it:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("telequeue-bench-*/server.log")):  # its server has begun
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        it.terminate()
+        assert it.wait(60) == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,13 +20,14 @@ from bot.queued_bot import QueuedBot
 from bot.stateful import AnyApplication
 from bot.transport import AiohttpRequest
 from bot.updates import UpdateLog
+from bot.web import create_app
 from bot.webhook import MAX_BODY, Webhook
 from queueing.contract import Settlement
 from queueing.errors import QueueUnavailable
 from queueing.memory_queue import MemoryQueue
 from queueing.redis_inbox import RedisInbox
 from queueing.retry import Ack
-from tests.bot.served import SECRET, SECRET_HEADER, TOKEN, listening
+from tests.bot.served import SECRET, SECRET_HEADER, TOKEN, listening, settings_for
 from tests.conftest import Server, wait_until
 
 
@@ -388,3 +389,11 @@ async def test_when_redis_is_full_or_away_the_update_comes_again(own_server: Ser
     own_server.kill()
     assert await intake.take(2, message(2)) is Taken.UNAVAILABLE
     await inbox.close()
+
+
+async def test_below_a_root_path_updates_are_taken_as_well(playground: Playground, redis_url: str) -> None:
+    app = create_app(settings_for(playground.url, redis_url, webhook_secret=SECRET))
+    async with listening(app, root_path="/bots") as client:
+        taken = await client.post("/telegram/webhook", json={"update_id": 1}, headers=SECRET_HEADER)
+        assert (taken.status_code, taken.json()) == (200, {"ok": True})
+        assert (await client.get("/telegram/webhook")).status_code == 405
