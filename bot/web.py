@@ -32,7 +32,12 @@ class _Webhook:
     """An ASGI application, and no function: Starlette would give that a request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await cast(Runtime, scope["state"]["runtime"]).webhook(scope, receive, send)
+        try:
+            await cast(Runtime, scope["state"]["runtime"]).webhook(scope, receive, send)
+        except Exception:
+            response = await _mistake()
+            await response(scope, receive, send)
+            raise  # the server logs it
 
 
 _WEBHOOK = _Webhook()
@@ -155,7 +160,7 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     return response
 
 
-async def _mistake(_request: Request, _error: Exception) -> Response:
+async def _mistake(*_: object) -> Response:
     return refuse(500, "a mistake inside telequeue; its log says more")
 
 

@@ -397,3 +397,13 @@ async def test_below_a_root_path_updates_are_taken_as_well(playground: Playgroun
         taken = await client.post("/telegram/webhook", json={"update_id": 1}, headers=SECRET_HEADER)
         assert (taken.status_code, taken.json()) == (200, {"ok": True})
         assert (await client.get("/telegram/webhook")).status_code == 405
+
+
+async def test_a_mistake_of_ours_is_answered_as_everywhere(
+    playground: Playground, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(settings_for(playground.url, redis_url, webhook_secret=SECRET))
+    async with listening(app) as client:
+        monkeypatch.delattr(QueuedIntake, "take")
+        failed = await client.post("/telegram/webhook", json={"update_id": 1}, headers=SECRET_HEADER)
+        assert (failed.status_code, list(failed.json())) == (500, ["error"])
