@@ -121,8 +121,9 @@ local function reconcile(first)
 end
 
 -- A process that leaves with its hands full may have swallowed the bell of what is still ready: it wakes one that waits.
-local function pass_the_bell(grants)
-  if want > #grants then
+-- So does one that may take nothing beside a suspect: it would be the one that looks, and find nothing for itself.
+local function pass_the_bell(grants, again)
+  if want > #grants and again ~= nil then
     redis.call('SADD', IDLE, process)
     return
   end
@@ -134,12 +135,13 @@ end
 
 local grants, stale, lost, buried, again, merge_again = {}, {}, {}, {}, false, false
 
+-- → the grants, and whether there was more to look at; nil: it may take nothing else for now
 local function grant_up_to(most)
   if most == 0 then return {}, false end
   read_hand(leases, most + held_count)
   if not alone then return grant(most, leases, HELD, call, status_ttl, buried) end
   local only, may_take_more = grant_alone(alone, leases, HELD, call, status_ttl, buried)
-  if only or not may_take_more then return { only }, false end
+  if only or not may_take_more then return { only } end
   return grant(most, leases, HELD, call, status_ttl, buried)
 end
 
@@ -157,7 +159,7 @@ else
   promote()
   grants, again = grant_up_to(want)
   if #leased > 0 then redis.call('HSET', HELD, unpack(leased)) end
-  pass_the_bell(grants)
+  pass_the_bell(grants, again)
   write_counts()
   write_departures()
   -- For the same call again: who did not hear what became of a settlement would take it for done.

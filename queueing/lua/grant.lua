@@ -163,7 +163,8 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     return lease(found, message, priority, account, next_token(1), call), not is_suspect
   end
 
-  -- buried: gets reason and error of each that dies. → the grants, and whether there was more to look at than one call may
+  -- buried: gets reason and error of each that dies. → the grants, and whether there was more to look at than one call may;
+  -- nil: the last is a suspect, or one was set aside
   function grant(want, leases, held_key_, call, status_ttl, buried)
     local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
     while #grants < want and looks < LOOKS and not is_alone do
@@ -187,6 +188,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
       end
     end
     put_back()
+    if is_alone then return grants end
     return grants, looks >= LOOKS
   end
 

@@ -7,7 +7,7 @@ from queueing.contract import Lease
 from queueing.message import MessageState, Priority
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack
-from tests.queueing.desk import REFUSED, P, Start, message, settle, start, state
+from tests.queueing.desk import FRONT, REFUSED, P, Start, message, settle, start, state
 
 __all__ = ["start"]
 
@@ -70,6 +70,18 @@ async def test_rule_4_it_waits_for_empty_hands_and_nothing_else_is_taken_meanwhi
     assert [lease.message.id for lease in claim.leases] == ["a"]
     claim = await settle(queue, claim.leases, Ack(), want=10)
     assert [lease.message.id for lease in claim.leases] == ["later"]
+
+
+async def test_rule_16_who_may_take_nothing_beside_a_suspect_wakes_another(redis: Redis, start: Start) -> None:
+    await taken_over_twice(redis, start)
+    queue, other = await start(), await start()
+    alone = await queue.claim(10)
+    assert [lease.takeovers for lease in alone.leases] == [2]
+    assert not (await other.claim(10)).leases
+    await queue.enqueue([message("later", 9)])
+    assert not (await queue.claim(9, held=alone.leases)).leases
+    assert await redis.lrange(FRONT, 0, -1) == ["telequeue:bell"]
+    assert [lease.message.id for lease in (await other.claim(10)).leases] == ["later"]
 
 
 async def hold_for_long(redis: Redis, queue: RedisQueue, lease: Lease) -> None:
