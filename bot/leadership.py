@@ -182,7 +182,8 @@ class Election:
             await self._asked(self._seat.leave)
 
     async def _asked(self, ask: Callable[[], Awaitable[object]]) -> bool:
-        """Whether the seat says yes, soon enough for a renewal to be repeated within the term. Never raises."""
+        """Whether the seat says yes, soon enough for a renewal to be repeated within the term. Never raises. Where it
+        says nothing, the next try is another's."""
         try:
             async with asyncio.timeout(TERM / 3):
                 return bool(await ask())
@@ -190,4 +191,5 @@ class Election:
             _log.debug("the seat does not answer: %r", error)  # the outage itself is in the log
         except Exception:  # noqa: BLE001  it must not keep a duty from being ended
             _log.exception("the seat failed")
+        self._turn.failed()
         return False

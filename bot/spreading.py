@@ -48,8 +48,10 @@ class Spreading:
 
     async def start(self) -> None:
         parts = {
-            "spreading": self._repeat(self._spread, self._wait_to_spread),
-            "looking-after": self._repeat(self._look_after, lambda: self._looking_after.wait(_EVERY)),
+            "spreading": self._repeat(self._spread, self._wait_to_spread, self._spreading),
+            "looking-after": self._repeat(
+                self._look_after, lambda: self._looking_after.wait(_EVERY), self._looking_after
+            ),
             "unsubscribing": self._repeat(
                 self._subscribers.remove_gone, lambda: self._subscribers.wait_for_gone(_EVERY)
             ),
@@ -60,9 +62,10 @@ class Spreading:
         await end(*self._tasks)
         await self._try(self._subscribers.remove_gone)
 
-    async def _repeat(self, part: Part, wait: Part) -> None:
+    async def _repeat(self, part: Part, wait: Part, turn: Turn | None = None) -> None:
         while True:
-            await self._try(part)
+            if not await self._try(part) and turn:
+                turn.failed()
             await wait()
 
     async def _wait_to_spread(self) -> None:
@@ -71,14 +74,16 @@ class Spreading:
             if self._spreading.take(_EVERY):
                 return
 
-    async def _try(self, part: Part) -> None:
-        """What failed is done at the next look, by this process or another."""
+    async def _try(self, part: Part) -> bool:
+        """Whether it was done. What failed is done at the next look, by this process or another."""
         try:
             await part()
+            return True
         except QueueError as error:
             _logger.debug("broadcasts have to wait: %s", error)
         except Exception:
             _logger.exception("a mistake of ours, and broadcasts go on")
+        return False
 
     async def _spread(self) -> None:
         while await self._broadcasts.spread() > 0:

@@ -44,4 +44,5 @@ class Maintenance:
                 if number % _TRIM_EVERY == 0 and (dropped := await self._queue.trim()):
                     self._observe(Trimmed(dropped))
             except QueueError as error:
+                self._turn.failed()
                 _logger.debug("reaping has to wait: %s", error)

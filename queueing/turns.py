@@ -3,7 +3,8 @@
 Six idle processes that all look do six times the work of one, and find no more. They share a page of memory that is
 made before they are forked. One, the first to come, does it in time; a second watches that it does, and is the first as
 soon as it does not. The others look at the two once in a while. Nobody holds anything: a process that is stopped, or
-dead, takes no turn, and is replaced in time; only if both are, some turns are missed.
+dead, takes no turn, and is replaced in time; only if both are, some turns are missed. One that took its turn in vain
+says so, and steps back.
 """
 
 import asyncio
@@ -34,6 +35,11 @@ class Turn:
     def took(self) -> None:
         """What would be done was done now, by whomever."""
         self._page[_LAST] = time.clock_gettime(_CLOCK)
+
+    def failed(self) -> None:
+        """The caller took it and could not do it: its next turn is another's, as long as there is one."""
+        if self._page[_FIRST] == os.getpid():
+            self._page[_FIRST] = 0
 
     def take(self, every: float) -> bool:
         """Whether it is the caller's now. It is done every so many seconds, or a little more often."""

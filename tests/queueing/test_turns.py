@@ -13,7 +13,7 @@ from queueing.turns import Turn, aligned
 
 EVERY = 0.05
 ROW = Struct("qd")
-Fork = Callable[[Turn], int]
+Fork = Callable[..., int]
 Taken = Callable[[], list[tuple[int, float]]]
 
 
@@ -31,11 +31,11 @@ def fork(log: tuple[int, int]) -> Iterator[Fork]:
     """Starts a process that takes its turns and logs them; killed in the end. → its id"""
     children: list[int] = []
 
-    def fork(turn: Turn) -> int:
+    def fork(turn: Turn, *, fails: bool = False) -> int:
         child = os.fork()
         if not child:
             try:
-                asyncio.run(_take_turns(turn, log[1]))
+                asyncio.run(_take_turns(turn, log[1], fails=fails))
             finally:
                 os._exit(1)
         children.append(child)
@@ -47,10 +47,12 @@ def fork(log: tuple[int, int]) -> Iterator[Fork]:
         os.waitpid(child, 0)
 
 
-async def _take_turns(turn: Turn, log: int) -> None:
+async def _take_turns(turn: Turn, log: int, *, fails: bool) -> None:
     while True:
         await turn.wait(EVERY)
         os.write(log, ROW.pack(os.getpid(), time.monotonic()))
+        if fails:
+            turn.failed()
 
 
 @pytest.fixture
@@ -78,6 +80,15 @@ def test_whoever_is_stopped_is_replaced(fork: Fork, taken: Taken, stopped: int) 
         os.kill(first, signal.SIGSTOP)
         running.discard(first)
     assert {process for process, _ in [*taken(), *taken()][-10:]} <= running
+
+
+def test_whoever_fails_is_replaced(fork: Fork, taken: Taken) -> None:
+    turn = Turn()
+    failing = fork(turn, fails=True)
+    assert {process for process, _ in taken()} == {failing}, "while there is no other"
+    other = fork(turn)
+    turns = [process for _ in range(4) for process, _ in taken()]
+    assert turns[-20:].count(other) > 10
 
 
 def test_one_that_is_alone_does_it_every_time(fork: Fork, taken: Taken) -> None:
