@@ -128,15 +128,16 @@ class _Later:
     """Answers after a time that is right on average: uvloop's timers go off up to a millisecond late, of 50."""
 
     def __init__(self) -> None:
-        self._sooner = 0.0
+        self._late = 0.0
 
     def call(self, delay: float, write: Callable[[bytes], None]) -> None:
-        due = time.monotonic() + delay
-        asyncio.get_running_loop().call_later(max(0.0, delay - self._sooner), self._answer, due, write)
+        seconds = max(0.0, delay - self._late)
+        asyncio.get_running_loop().call_later(seconds, self._answer, time.monotonic() + seconds, write)
 
     def _answer(self, due: float, write: Callable[[bytes], None]) -> None:
         write(_SENT)
-        self._sooner += (time.monotonic() - due) / 20
+        # Of the timer, not of the answer: as many as wait at once would all correct what each of them has corrected.
+        self._late += (time.monotonic() - due - self._late) / 20
 
 
 async def _serve(tally: Tally) -> None:

@@ -94,3 +94,13 @@ def test_it_answers_as_late_as_it_is_told(connection: socket.socket, tally: Tall
     connection.sendall(request(BODY) * 3)
     answers(connection, 3)
     assert time.monotonic() - began >= 0.2
+
+
+def test_many_at_once_are_each_answered_late(connection: socket.socket, tally: Tally) -> None:
+    tally.delay = 0.2
+    for _ in range(8):
+        began = time.monotonic()
+        connection.sendall(request(BODY) * 60)
+        connection.recv(1, socket.MSG_PEEK)
+        assert time.monotonic() - began >= 0.1
+        answers(connection, 60)
