@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from struct import Struct
 
@@ -66,8 +67,8 @@ def test_one_of_six_processes_does_it(fork: Fork, taken: Taken) -> None:
     for _ in range(6):
         fork(turn)
     turns = [turn for _ in range(3) for turn in taken()]
-    # The first ones may be taken by several that came at once.
-    assert len({process for process, _ in turns[-10:]}) == 1
+    # The first ones may be taken by several that came at once; and who is kept from its turn for 5 ms is replaced.
+    assert Counter(process for process, _ in turns[-20:]).most_common(1)[0][1] > 20 / 3
     assert turns[-1][1] - turns[-11][1] >= 10 * EVERY * 0.5
 
 
