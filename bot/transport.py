@@ -1,15 +1,16 @@
-"""The HTTP client under python-telegram-bot: aiohttp, and an exact answer to "was the request written?".
+"""The HTTP client under python-telegram-bot, and an exact answer to "was the request written?".
 
-A POST is written once or not at all. Where its first byte leaves, in the body's `write_with_length` (aiohttp holds the
-headers back until then), `MAY_WRITE` is asked: no await lies between the question and the write, so a process that was
-stopped while it connected asks after it runs on. (uvloop hands what was written to the system at the end of the same
-turn of the loop, asyncio at once.) What fails before that is NotWritten, what fails after it NoAnswer. It is asked
-before that as well, as soon as there is a connection, which then is kept for the next request: where connecting takes
-longer than a request has until it must be written, no request would ever find one.
+JSON goes out by bot/posting.py, which asks `MAY_WRITE` when it has a connection, immediately before it writes: so a
+process that was stopped while it connected asks after it runs on. What fails before that is NotWritten, what fails after
+it NoAnswer. Where it is too late, the connection is kept for the next request: where connecting takes longer than a
+request has until it must be written, no request would ever find one.
 
-A request with files is written as they are read, piece by piece. One that ends before its last byte was handed over is
-CutOff: nobody carries out half a request. `MAY_WRITE` is told of its end, if it is a Permit: that is when it arrived.
-aiohttp repeats requests on a connection that turned out to be closed, but never a POST; redirects are not followed.
+Files go by aiohttp, up and down. A form's first byte leaves in its body's `write`, which asks (aiohttp holds the
+headers back until then); before that it is asked as soon as there is a connection, for the same reason. A form is
+written as its files are read, piece by piece. One that ends before its last byte was handed over is CutOff: nobody
+carries out half a request. `MAY_WRITE` is told of its end, if it is a Permit: that is when it arrived.
+
+No POST is written twice; redirects are not followed.
 
 Answers of Telegram become PTB's exceptions here, or children of them where a status would be lost otherwise. No text
 of an exception holds a token, and none carries the exception of aiohttp with it, whose text may hold the URL.
@@ -117,7 +118,7 @@ class Flood(RetryAfter):
 
 
 class AiohttpRequest(BaseRequest):
-    """PTB's requests over one keep-alive pool, made on the running loop when it is first needed.
+    """PTB's requests over keep-alive connections, made on the running loop when they are first needed.
 
     timeout: seconds that a call may take as a whole, connecting included, where PTB gives no `read_timeout`; an upload
     or a download may take UPLOAD_FACTOR times as long. PTB's other timeouts are parts of that and not looked at.
