@@ -1,8 +1,8 @@
 """The HTTP client under python-telegram-bot, and an exact answer to "was the request written?".
 
 JSON goes out by bot/posting.py, which asks `MAY_WRITE` when it has a connection, immediately before it writes: so a
-process that was stopped while it connected asks after it runs on. What fails before that is NotWritten, what fails after
-it NoAnswer. Where it is too late, the connection is kept for the next request: where connecting takes longer than a
+process that was stopped while it connected asks after it runs on. What fails before is NotWritten, what fails after is
+NoAnswer. Where it is too late, the connection is kept for the next request: where connecting takes longer than a
 request has until it must be written, no request would ever find one.
 
 Files go by aiohttp, up and down. A form's first byte leaves in its body's `write`, which asks (aiohttp holds the
