@@ -98,17 +98,19 @@ def redis_url(redis: Redis, shared_server: Server) -> str:
 
 
 async def raw(redis: Redis, key: str) -> bytes:
-    """Everything a key holds, as one text; "None" if it is gone."""
+    """Everything a key holds, as one text; "None" if it is gone. State is no text in itself, so nothing is decoded."""
     kind = await redis.type(key)
-    read: dict[str, Callable[[], Awaitable[object]]] = {
-        "none": lambda: redis.get(key),
-        "string": lambda: redis.get(key),
-        "hash": lambda: redis.hgetall(key),
-        "list": lambda: redis.lrange(key, 0, -1),
-        "set": lambda: redis.smembers(key),
-        "zset": lambda: redis.zrange(key, 0, -1),
-    }
-    return str(await read[kind]()).encode()
+    given = redis.connection_pool.connection_kwargs
+    async with Redis(host=given["host"], port=given["port"], db=given["db"]) as client:
+        read: dict[str, Callable[[], Awaitable[object]]] = {
+            "none": lambda: client.get(key),
+            "string": lambda: client.get(key),
+            "hash": lambda: client.hgetall(key),
+            "list": lambda: client.lrange(key, 0, -1),
+            "set": lambda: client.smembers(key),
+            "zset": lambda: client.zrange(key, 0, -1),
+        }
+        return str(await read[kind]()).encode()
 
 
 @pytest.fixture
