@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -44,6 +45,8 @@ LIMIT_SCOPES = ("chat", "group", "bot", "flood")
 """What can make a message wait: the values of `rate_limited_total{scope}`. `flood`: a 429."""
 
 OTHER = "other"
+
+_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 _ANSWERS = (0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -185,16 +188,28 @@ class Metrics:
         shown.register(QueueGauges(snapshot.backend, stats))
         if updates and (waiting := await updates.read()):
             shown.register(UpdateGauges(waiting))
-        shown.register(_all_processes() if _several_processes() else _Forwarded(self.registry))
+        shown.register(_AllProcesses() if _several_processes() else _Forwarded(self.registry))
         return await asyncio.to_thread(generate_latest, shown)
 
 
 def _several_processes() -> bool:
-    return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+    return bool(os.environ.get(_DIRECTORY))
 
 
-def _all_processes() -> Collector:
-    return MultiProcessCollector(None)  # type: ignore[no-untyped-call]  # the library has no annotation here
+class _AllProcesses(Collector):
+    """What all processes have counted. A file that is empty is that of a process that starts just now, or died as it did:
+    prometheus_client makes it, and then its size; in between it cannot be read."""
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(os.environ[_DIRECTORY]).glob("*.db") if _has_content(file)]
+        return MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _has_content(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # that of a process which ended just now
+        return False
 
 
 class _Forwarded(Collector):

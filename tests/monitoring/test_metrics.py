@@ -204,6 +204,8 @@ async def test_one_scrape_adds_up_all_processes(playground: Playground, redis_ur
         assert await shown("messages_enqueued_total", 60, **sent)
         assert await shown("delivery_seconds_count", 60, priority="normal")
         await wait_until(lambda: shown("processes", 3), "three processes")
+        # As that of a process that starts is, for a moment, and of one that dies then for ever.
+        (metrics_directories(tmp_path)[0] / "counter_1.db").touch()
         assert await shown("workers", 30)
         assert await shown("redis_up", 1)
         assert len(metrics_directories(tmp_path)) == 1
