@@ -197,7 +197,7 @@ def _several_processes() -> bool:
 
 
 class _AllProcesses(Collector):
-    """What all processes have counted. A file that is empty is that of a process that starts just now, or died as it did:
+    """What all processes have counted. An empty file is that of a process which starts just now, or died as it did:
     prometheus_client makes it, and then its size; in between it cannot be read."""
 
     def collect(self) -> Iterable[Metric]:
