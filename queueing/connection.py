@@ -5,11 +5,10 @@ asks for the address whenever it is made, and is given up as soon as its server 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -26,9 +25,6 @@ _ASK_WITHIN = 1.0
 
 _CONNECTIONS = 32
 """Of one client at most; who asks while all are in use waits for one. redis-py's own pool would refuse the 101st."""
-
-_UNSENT_MOST = 65_536
-"""Bytes that may wait in a connection's buffer before who writes waits for the server to read."""
 
 _PIPED = frozenset(("EVAL", "EVALSHA", "FCALL", "HMGET", "FUNCTION", "BLMOVE"))
 """redis-py makes nothing else of their answers. None of these blocks the connection but BLMOVE: whoever asks that has a
@@ -110,14 +106,6 @@ class _Pool(BlockingConnectionPool):
             raise
         return connection
 
-    async def release(self, connection: Any) -> None:
-        if self._waiting or self._moving or connection.should_reconnect():
-            await super().release(connection)
-            return
-        # Nothing is awaited in between: nobody can begin to wait for one.
-        self._in_use_connections.remove(connection)
-        self._available_connections.append(connection)
-
     async def _wait_for_one(self) -> Any:
         self._waiting += 1
         try:
@@ -138,25 +126,6 @@ class _ToPrimary(Connection):
         if self._find is not None:
             self.host, self.port = await self._find()
         await super()._connect()  # type: ignore[no-untyped-call]
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        # redis-py packs in Python here: three times as long. What hiredis does not know is still left to it.
-        if isinstance(args[0], str) and " " not in args[0]:
-            try:
-                return [hiredis.pack_command(args)]
-            except TypeError:
-                pass
-        return super().pack_command(*args)
-
-    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
-        # Up to Python 3.11 redis-py's way makes a task for each command, to limit a time that mostly is none.
-        writer = self._writer
-        if not isinstance(command, list) or writer is None or writer.is_closing() or self.health_check_interval:
-            await super().send_packed_command(command, check_health)
-            return
-        writer.writelines(command)
-        if writer.transport.get_write_buffer_size() > _UNSENT_MOST:
-            await super().send_packed_command([], check_health)
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
