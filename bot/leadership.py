@@ -20,6 +20,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 from redis.exceptions import LockError, LockNotOwnedError
 
+from queueing.clock import CLOCK
 from queueing.errors import QueueError
 from queueing.scripts import mapped_errors
 from queueing.turns import Turn
@@ -31,9 +32,6 @@ TERM = 3.0
 
 _RENEW_EVERY = 0.75
 """Seconds between renewals, and between tries: three renewals may fail before the seat is lost."""
-
-# A clock that runs on while the process, or the whole machine, is stopped. Where there is none (macOS), the next best.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Seat(Protocol):
@@ -60,14 +58,14 @@ class RedisSeat:
         self._until = 0.0
 
     async def take(self) -> bool:
-        asked = time.clock_gettime(_CLOCK)
+        asked = time.clock_gettime(CLOCK)
         with mapped_errors():
             if await self._lock.acquire(blocking=False, token=_name()):
                 self._until = asked + TERM
         return self.held()
 
     async def renew(self) -> bool:
-        asked = time.clock_gettime(_CLOCK)
+        asked = time.clock_gettime(CLOCK)
         with mapped_errors():
             try:
                 await self._lock.reacquire()
@@ -83,7 +81,7 @@ class RedisSeat:
             await self._lock.release()
 
     def held(self) -> bool:
-        return time.clock_gettime(_CLOCK) < self._until
+        return time.clock_gettime(CLOCK) < self._until
 
 
 def _name() -> str:

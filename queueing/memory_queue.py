@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from queueing.clock import CLOCK
 from queueing.contract import (
     Claim,
     Finding,
@@ -29,9 +30,6 @@ from queueing.memory_turns import Taken
 from queueing.message import Message, MessageState, encode
 from queueing.shared_budget import SharedBudget
 
-# A clock that runs on while the process, or the whole machine, is stopped. Where there is none (macOS), the next best.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
 DRAIN_MOST = 200
 """Messages that one claim takes from the doors: at 1 µs each, 20 µs with a new lane (measured), it stays within
 4 ms; a process that is fully busy still drains 20,000 a second."""
@@ -42,7 +40,7 @@ _STATS_SAMPLE = 1000
 
 def boot_clock() -> float:
     """Seconds since the machine was started: the same in all of its processes."""
-    return time.clock_gettime(_CLOCK)
+    return time.clock_gettime(CLOCK)
 
 
 class MemoryQueue(MemorySettling):

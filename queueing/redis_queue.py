@@ -16,6 +16,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 
 from queueing import server_check
 from queueing.address import Address
+from queueing.clock import CLOCK
 from queueing.connection import connect
 from queueing.contract import (
     Claim,
@@ -38,9 +39,6 @@ from queueing.retry import Ack, Bury, Hold, Move, Release, Scope
 from queueing.scripts import Function, Script, mapped_errors
 from queueing.tasks import end
 from queueing.turns import Turn, aligned
-
-# A clock that runs on while the process, or the whole machine, is stopped. Where there is none (macOS), the next best.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 DRAIN_MOST = 100
 """Elements one claim takes from the front door: at about 10 µs each, the script stays near a millisecond (measured)."""
@@ -235,7 +233,7 @@ class RedisQueue(RedisDesk):
         return Lease(token, lane, message, attempts=grant[2], takeovers=grant[3], granted_at=asked, write_by=write_by)
 
     def clock(self) -> float:
-        return time.clock_gettime(_CLOCK)
+        return time.clock_gettime(CLOCK)
 
     def remaining(self) -> float:
         return self._expires - self.clock()

@@ -12,14 +12,13 @@ import mmap
 import os
 import time
 
+from queueing.clock import CLOCK
+
 _OWN, _LATE = 0.9, 1.0
 """Of the time between two turns: when the first takes the next, and when it is late."""
 
 _OTHERS = 4
 """Turns after which the others look."""
-
-# One that runs on while a process, or the whole machine, is stopped. Where there is none (macOS), the next best.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _LAST, _FIRST, _SECOND, _WATCHED = range(4)
 """When the last turn was; the processes; when the second looked."""
@@ -34,7 +33,7 @@ class Turn:
 
     def took(self) -> None:
         """What would be done was done now, by whomever."""
-        self._page[_LAST] = time.clock_gettime(_CLOCK)
+        self._page[_LAST] = time.clock_gettime(CLOCK)
 
     def failed(self) -> None:
         """The caller took it and could not do it: its next turn is another's, as long as there is one."""
@@ -43,7 +42,7 @@ class Turn:
 
     def take(self, every: float) -> bool:
         """Whether it is the caller's now. It is done every so many seconds, or a little more often."""
-        page, me, now = self._page, os.getpid(), time.clock_gettime(_CLOCK)
+        page, me, now = self._page, os.getpid(), time.clock_gettime(CLOCK)
         is_first = page[_FIRST] == me
         if not 0 <= now - page[_LAST] < every * (_OWN if is_first else _LATE):
             page[_LAST], page[_FIRST] = now, me
@@ -57,7 +56,7 @@ class Turn:
     def wake_in(self, every: float) -> float:
         """Seconds after which the caller is to try to take it."""
         page, me = self._page, os.getpid()
-        age = time.clock_gettime(_CLOCK) - page[_LAST]
+        age = time.clock_gettime(CLOCK) - page[_LAST]
         if page[_FIRST] == me:
             return max(0.0, every * _OWN - age)
         if page[_SECOND] in (me, 0) or age > every:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from bot import leadership
 from bot.leadership import TERM, Election, FileSeat, RedisSeat, Seat
 from bot.store import connect
+from queueing.clock import CLOCK
 from tests.conftest import Server, wait_until
 
 KEY = "{telegram_messages}:leader:123"
@@ -74,7 +75,7 @@ async def test_a_process_that_was_stopped_knows_that_it_may_have_lost(
 ) -> None:
     seat = RedisSeat(client, KEY)
     await seat.take()
-    now = leadership.time.clock_gettime(leadership._CLOCK)
+    now = leadership.time.clock_gettime(CLOCK)
     monkeypatch.setattr(leadership.time, "clock_gettime", lambda _clock: now + TERM + 0.1)
     assert not seat.held()
 
