@@ -1,7 +1,7 @@
 """Posting: JSON to the Bot API over keep-alive connections, and nothing that a message does not need.
 
 A request is one write, its answer is parsed by httptools, which uvicorn brings along. aiohttp makes about ten objects
-for the same, and took two thirds of what a send cost (decision 26); it still does what is rare: files.
+for the same, and took a third of what a send cost (decision 26); it still does what is rare: files.
 """
 
 import asyncio
@@ -17,7 +17,9 @@ import aiohappyeyeballs
 import httptools
 from yarl import URL
 
-_KEEPALIVE = 30.0  # seconds; Telegram's own servers keep an idle connection open for longer
+KEEPALIVE = 30.0
+"""Seconds that an idle connection is kept; Telegram's own servers keep it open for longer."""
+
 _NEXT_ADDRESS = 0.25  # seconds after which the host's next address is tried as well (RFC 8305, section 8)
 _KNOWN_URLS = 4_096  # bots times methods
 _INFORMATIONAL = range(100, 200)  # answers before the answer
@@ -85,7 +87,7 @@ class Posts:
         connection.free_since = connection.loop.time()
         self._idle.setdefault(connection.origin, []).append(connection)
         if self._sweeping is None:
-            self._sweeping = connection.loop.call_later(_KEEPALIVE, self._sweep)
+            self._sweeping = connection.loop.call_later(KEEPALIVE, self._sweep)
 
     def forget(self, connection: "_Connection") -> None:
         """It is closed."""
@@ -100,7 +102,7 @@ class Posts:
         idle = self._idle.get(target.origin)
         while idle:
             connection = idle.pop()
-            if connection.loop.time() - connection.free_since >= _KEEPALIVE:
+            if connection.loop.time() - connection.free_since >= KEEPALIVE:
                 connection.abort()
             elif not connection.is_closing():
                 return connection
@@ -126,11 +128,11 @@ class Posts:
         self._sweeping = None
         for idle in self._idle.values():
             for connection in list(idle):
-                if connection.loop.time() - connection.free_since >= _KEEPALIVE:
+                if connection.loop.time() - connection.free_since >= KEEPALIVE:
                     idle.remove(connection)
                     connection.abort()
                 elif self._sweeping is None:
-                    self._sweeping = connection.loop.call_later(_KEEPALIVE, self._sweep)
+                    self._sweeping = connection.loop.call_later(KEEPALIVE, self._sweep)
 
 
 class _Connection(asyncio.Protocol):

@@ -17,7 +17,7 @@ of an exception holds a token, and none carries the exception of aiohttp with it
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from http import HTTPStatus
@@ -42,7 +42,7 @@ from telegram.error import (
 from telegram.request import BaseRequest, RequestData
 
 from bot.multipart import Form, Part, in_memory
-from bot.posting import Posts
+from bot.posting import KEEPALIVE, Posts
 from monitoring.logs import mask
 from queueing.errors import QueueError
 from queueing.worker import MayWrite, Permit
@@ -59,7 +59,6 @@ FLOOD_WAIT = 5.0
 LONGEST_WAIT = 24 * 3600.0
 """Seconds that anything waits at most because an answer said so. Telegram's own waits are shorter."""
 
-_KEEPALIVE = 30.0  # seconds; Telegram's own servers keep an idle connection open for longer
 _NO_CEILING = 1e9  # aiohttp rounds timeouts above this threshold up to whole seconds
 _EXCERPT = 100
 
@@ -176,32 +175,21 @@ class AiohttpRequest(BaseRequest):
         return self.parse_json_payload(answer)["result"]
 
     async def _post(self, url: str, body: bytes, gate: "_Gate", seconds: float) -> tuple[int, bytes]:
-        try:
-            status, answer = await self._posts.post(url, body, gate.enter, seconds)
-        except (OSError, TimeoutError) as error:
-            failure: Exception = _failure(error, gate, seconds)
-        else:
-            if status < HTTPStatus.MULTIPLE_CHOICES:
-                return status, answer
-            failure = _refusal(status, answer)
-        raise failure
+        return await _judged(self._posts.post(url, body, gate.enter, seconds), gate, seconds)
 
     async def _exchange(
+        self, method: str, url: str, form: Form | None, gate: "_Gate", seconds: float
+    ) -> tuple[int, bytes]:
+        return await _judged(self._by_aiohttp(method, url, form, gate, seconds), gate, seconds)
+
+    async def _by_aiohttp(
         self, method: str, url: str, form: Form | None, gate: "_Gate", seconds: float
     ) -> tuple[int, bytes]:
         body = None if form is None else _FormBody(form, gate)
         timeout = aiohttp.ClientTimeout(total=seconds, ceil_threshold=_NO_CEILING)
         session = self._session or self._open()
-        try:
-            async with session.request(method, url, data=body, allow_redirects=False, timeout=timeout) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            failure: Exception = _failure(error, gate, seconds)
-        else:
-            if response.status < HTTPStatus.MULTIPLE_CHOICES:
-                return response.status, answer
-            failure = _refusal(response.status, answer)
-        raise failure  # here, where aiohttp's exception is no longer its context
+        async with session.request(method, url, data=body, allow_redirects=False, timeout=timeout) as response:
+            return response.status, await response.read()
 
     @staticmethod
     def parse_json_payload(payload: bytes) -> dict[str, Any]:
@@ -218,7 +206,7 @@ class AiohttpRequest(BaseRequest):
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # No limit: QUEUE_WORKERS is one. Who waits for a connection has no time left for the answer.
-                connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE),
+                connector=_Connector(limit=0, keepalive_timeout=KEEPALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "telequeue"},
                 skip_auto_headers=("Accept", "Accept-Encoding"),
@@ -314,6 +302,19 @@ def _json(parameters: object) -> bytes:
         return orjson.dumps(parameters)
     except orjson.JSONEncodeError:  # half a surrogate pair, a number beyond 64 bits: for Telegram to judge
         return json.dumps(parameters).encode()
+
+
+async def _judged(answered: Awaitable[tuple[int, bytes]], gate: _Gate, seconds: float) -> tuple[int, bytes]:
+    """The answer, if it is a success. Raises what any other means, or that there is none."""
+    try:
+        status, answer = await answered
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        failure: Exception = _failure(error, gate, seconds)
+    else:
+        if status < HTTPStatus.MULTIPLE_CHOICES:
+            return status, answer
+        failure = _refusal(status, answer)
+    raise failure  # here, where the client's exception is no longer its context
 
 
 def _failure(error: Exception, gate: _Gate, seconds: float) -> TelegramError | QueueError:

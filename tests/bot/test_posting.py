@@ -215,7 +215,7 @@ async def test_many_at_once_get_each_its_own_answer(posts: Posts) -> None:
 async def test_what_nobody_uses_is_closed(
     posts: Posts, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr(posting, "_KEEPALIVE", 0.05)
+    monkeypatch.setattr(posting, "KEEPALIVE", 0.05)
     async with RawServer(ok()) as server:
         await asyncio.gather(*(post(posts, server.url) for _ in range(3)))
         assert server.connections == 3
@@ -227,7 +227,7 @@ async def test_what_is_too_old_is_not_used_even_before_it_is_closed(posts: Posts
     async with RawServer(ok()) as server:
         await post(posts, server.url)
         [connection] = posts._open
-        connection.free_since -= posting._KEEPALIVE
+        connection.free_since -= posting.KEEPALIVE
         assert await post(posts, server.url) == (200, b'{"ok": true, "result": true}')
         assert server.connections == 2
         assert connection not in posts._open
