@@ -19,7 +19,8 @@ written Q below:
 | {Q}:bots             | zset   | accounts with ready lanes, by the time of their last turn              | no        |
 | {Q}:bots:due         | zset   | accounts that wait, by the time at which they are looked at again      | no        |
 | {Q}:bots:served      | zset   | bots by the time of their last grant, if it was within the last hour   | yes: 1 h  |
-| {Q}:log:SCOPE        | zset   | tokens of what left of "bot:BOT" or "chat:BOT:CHAT", by when: a log    | yes       |
+| {Q}:log:bot:BOT      | zset   | tokens of what left of an account, by when: its log                    | yes       |
+| {Q}:left:BOT:CHAT    | list   | when what left of a chat left: its log; not what is in flight yet      | yes       |
 | {Q}:pace             | hash   | account → the time of its next slot                                    | no        |
 | {Q}:aliases          | hash   | lane → the chat that it is another name of; "names BOT:CHAT" → the     | no        |
 |                      |        | other names of a chat, 20 at most                                      |           |

@@ -63,9 +63,11 @@ end
 local function note_departure(lane, lease, after)
   lease.written = after ~= ''
   if lease.written then
-    correct_departure(lane, lease.account, lease.token, lease.granted + after)
+    local at = lease.granted + after
+    count_departure_of_chat(lane, at)
+    correct_departure(lease.account, lease.token, at)
   else
-    take_back_departure(lane, lease.account, lease.token)
+    take_back_departure(lease.account, lease.token)
   end
 end
 
@@ -110,7 +112,7 @@ local function reconcile(first)
       redis.call('HDEL', HELD, lane)
       leases[lane] = nil
       end_alone(lane)
-      take_back_departure(lane, lease.account, lease.token)
+      take_back_departure(lease.account, lease.token)
       give_back(lane, lease)
     end
   end

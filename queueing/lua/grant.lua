@@ -105,7 +105,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     leased[#leased + 1] = lane
     leased[#leased + 1] = token .. ' ' .. call .. ' ' .. priority .. ' ' .. text_of(now) .. (message.paid and ' p' or '')
     note_turn(account, bot)
-    count_departure(lane, account, token)
+    count_departure(account, token)
     note_probe(bot, lane)
     take_in_hand(bot, priority)
     if message.after then parents.use(message) end

@@ -53,7 +53,8 @@ local function bulk_key(bot) return P .. 'bulk:' .. bot end
 local function list_key(priority, lane) return P .. 'lane:' .. priority .. ':' .. lane end
 local function merged_key(priority, lane) return P .. 'merged:' .. priority .. ':' .. lane end
 local function ready_key(priority, account) return P .. 'ready:' .. priority .. ':' .. account end
-local function log_key(scope) return P .. 'log:' .. scope end
+local function log_key(account) return P .. 'log:bot:' .. account end
+local function left_key(lane) return P .. 'left:' .. lane end
 local function floods_key(bot) return P .. 'floods:' .. bot end
 local function failing_key(bot) return P .. 'failing:' .. bot end
 local function held_key(process) return P .. 'held:' .. process end
@@ -122,13 +123,22 @@ local function wake_bot(bot, at) redis.call('ZADD', BOTS_DUE, 'XX', at, bot, at,
 
 -- Counts are gathered while a script runs, and written at its end.
 local bulk_counts
-local count, count_laned, count_in_group, write_counts
+local count, count_laned, has_laned, count_in_group, write_counts
 do -- a script has room for 200 local names
   local LANED = { i = 'laned:i', n = 'laned:n', b = 'laned:b' }
-  local counts, group_counts
-  at_start(function() counts, group_counts, bulk_counts = {}, {}, {} end)
+  local counts, group_counts, laned
+  at_start(function() counts, group_counts, bulk_counts, laned = {}, {}, {}, nil end)
 
   function count(field, by) counts[field] = (counts[field] or 0) + by end
+
+  -- Whether any lane has messages of this priority.
+  function has_laned(priority)
+    if not laned then
+      local i, n, b = unpack(redis.call('HMGET', TOTALS, LANED.i, LANED.n, LANED.b))
+      laned = { i = tonumber(i or 0), n = tonumber(n or 0), b = tonumber(b or 0) }
+    end
+    return laned[priority] + (counts[LANED[priority]] or 0) > 0
+  end
 
   -- Messages that come into lanes (by: 1) or leave them (-1); of bulk, for each bot, too.
   function count_laned(lane, priority, by)

@@ -70,7 +70,7 @@ end
 
 -- When a lane had its turn last, as far as its log and its tries tell; otherwise now.
 local function served_at(lane)
-  local served = limit_of_chat(lane).n > 0 and redis.call('ZREVRANGE', log_key('chat:' .. lane), 0, 0, 'WITHSCORES')[2]
+  local served = limit_of_chat(lane).n > 0 and redis.call('LINDEX', left_key(lane), -1)
   served = tonumber(served or 0)
   for _, priority in ipairs(PRIORITIES) do
     local _, _, _, lines = tries(priority, lane)
@@ -228,18 +228,17 @@ local push, place_again
 do -- a script has room for 200 local names
   local OTHERS = { i = { 'n', 'b' }, n = { 'i', 'b' }, b = { 'i', 'n' } }
 
+  -- Most of the time all that is in lanes is of one priority.
   local function has_others(lane, priority)
-    local others = OTHERS[priority]
-    return redis.call('EXISTS', list_key(others[1], lane), list_key(others[2], lane)) > 0
+    local one, other = OTHERS[priority][1], OTHERS[priority][2]
+    return (has_laned(one) or has_laned(other)) and redis.call('EXISTS', list_key(one, lane), list_key(other, lane)) > 0
   end
 
   -- The same of a lane whose head of this priority has left.
   function place_again(lane, served, priority)
-    local others, own = OTHERS[priority], list_key(priority, lane)
-    local many = redis.call('EXISTS', own, list_key(others[1], lane), list_key(others[2], lane))
-    if many == 0 then return end
-    local next_one = many == 1 and redis.call('LINDEX', own, 0)
-    place(lane, served, next_one and priority, next_one)
+    if has_others(lane, priority) then return place(lane, served) end
+    local next_one = redis.call('LINDEX', list_key(priority, lane), 0)
+    if next_one then place(lane, served, priority, next_one) end
   end
 
   -- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.

@@ -11,6 +11,7 @@ local given_back = 0
 local leases, about = leases_of(redis.call('HGETALL', held_key(ARGV[1])))
 give_back_alone(leases, about)
 for lane, lease in pairs(leases) do
+  count_departure_of_chat(lane, lease.granted + WRITE_WITHIN_MS) -- it was written perhaps, and cut off then
   give_back(lane, lease)
   given_back = given_back + 1
 end

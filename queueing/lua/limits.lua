@@ -1,25 +1,28 @@
 -- What may leave now. A limit "n in a period" is an exact sliding log: the times (ms) of the last n that left; the next
--- may leave a period after the first of them. A departure is logged as late as it may happen, until its settlement tells
--- when it was: a granted message is written within WRITE_WITHIN_MS, or goes back unsent. Grants of a bot are also paced at period / n, so that the next slot is
--- never far: a bare log lets a burst through, then nothing for the rest of the period.
+-- may leave a period after the first of them. In a bot's log a departure stands as late as it may happen, until its
+-- settlement tells when it was: a granted message is written within WRITE_WITHIN_MS, or goes back unsent. A chat's log is
+-- written by that settlement alone: until then its lane is in flight, and nothing else of it leaves. Grants of a bot are
+-- also paced at period / n, so that the next slot is never far: a bare log lets a burst through, then nothing for the rest
+-- of the period.
 --
--- LIMITS  of the accounts: bot, paid; of chats: chat, group, and "=CHAT" for single ones; each { n, period (ms) }.
--- n = 0: no limit.
+-- LIMITS  of the accounts: bot, paid; of chats: chat, group, and "=CHAT" for single ones; each { n, period (ms), nth: the
+-- place of the n-th last in a list }. n = 0: no limit.
 local LIMITS, singles
 at_start(function() LIMITS, singles = {}, {} end)
 local WRITE_WITHIN_MS = 500 -- limits.WRITE_WITHIN
 
 local function read_limits(text)
   for scope, n, period in string.gmatch(text, '(%S+) (%d+) ([%d.]+)') do
-    LIMITS[scope] = { n = tonumber(n), period = tonumber(period) }
+    LIMITS[scope] = { n = tonumber(n), period = tonumber(period), nth = '-' .. n }
     singles[#singles + 1] = string.match(scope, '^=(.*)')
   end
 end
 
-local limit_of_chat
+local limit_of_chat, limit_of_account
 do -- a script has room for 200 local names
   local renamed -- bot → chat → the limit that was set for another of its names
-  at_start(function() renamed = {} end)
+  local known   -- account or lane → its limit, where it goes by what it is alone
+  at_start(function() renamed, known = {}, {} end)
 
   local function single_limit(lane)
     local bot, chat = string.match(lane, '^([^:]*):(.*)$')
@@ -37,18 +40,38 @@ do -- a script has room for 200 local names
   end
 
   function limit_of_chat(lane)
-    return #singles > 0 and single_limit(lane) or string.find(lane, '^[^:]*:[-@]') and LIMITS.group or LIMITS.chat
+    local single = #singles > 0 and single_limit(lane)
+    if single then return single end
+    local limit = known[lane]
+    if not limit then
+      limit = string.find(lane, '^[^:]*:[-@]') and LIMITS.group or LIMITS.chat
+      known[lane] = limit
+    end
+    return limit
+  end
+
+  function limit_of_account(account)
+    local limit = known[account]
+    if not limit then
+      limit = string.find(account, '$', 1, true) and LIMITS.paid or LIMITS.bot
+      known[account] = limit
+    end
+    return limit
   end
 end
 
-local function limit_of_account(account)
-  return string.find(account, '$', 1, true) and LIMITS.paid or LIMITS.bot
+-- The time at which one more of an account may leave by its log; 0: now.
+local function account_free_by_log(account, limit)
+  if limit.n == 0 then return 0 end
+  local first = redis.call('ZREVRANGE', log_key(account), limit.n - 1, limit.n - 1, 'WITHSCORES')[2]
+  return first and first + limit.period or 0
 end
 
--- The time at which one more may leave by this log; 0: now.
-local function free_by_log(scope, limit)
+-- The same of a chat.
+local function chat_free_by_log(lane)
+  local limit = limit_of_chat(lane)
   if limit.n == 0 then return 0 end
-  local first = redis.call('ZREVRANGE', log_key(scope), limit.n - 1, limit.n - 1, 'WITHSCORES')[2]
+  local first = redis.call('LINDEX', left_key(lane), limit.nth)
   return first and first + limit.period or 0
 end
 
@@ -101,7 +124,7 @@ at_start(function() limited, chats_free = { chat = 0, group = 0, bot = 0 }, {} e
 local function chat_free_at(lane)
   local free_at = chats_free[lane]
   if not free_at then
-    free_at = free_by_log('chat:' .. lane, limit_of_chat(lane))
+    free_at = chat_free_by_log(lane)
     chats_free[lane] = free_at
   end
   if free_at > now then note_limit(string.match(lane, ':[-@]') and 'group' or 'chat', free_at) end
@@ -112,13 +135,39 @@ local function unpaused_at(account)
   return any_paused and math.max(paused_until('*'), paused_until(bot_of_account(account))) or 0
 end
 
+-- A message of this lane left at this time, ms, at the latest; or nobody knows whether it did.
+local count_departure_of_chat
+do -- a script has room for 200 local names
+  local TRIMMED_BY = 64 -- departures
+
+  -- Those beyond the limit go, and what is past; a log that is not read meanwhile goes as a whole.
+  local function trim(key, limit, many)
+    if many > limit.n then
+      redis.call('LTRIM', key, limit.nth, -1)
+      return
+    end
+    local past = 0
+    for _, at in ipairs(redis.call('LRANGE', key, 0, TRIMMED_BY - 1)) do
+      if tonumber(at) <= now - limit.period then past = past + 1 end
+    end
+    if past > 0 then redis.call('LPOP', key, past) end
+  end
+
+  function count_departure_of_chat(lane, at)
+    local limit = limit_of_chat(lane)
+    if limit.n == 0 then return end
+    local key = left_key(lane)
+    at = math.min(at, now) -- whoever tells of it does so later: so the list is in order
+    local many = redis.call('RPUSH', key, text_of(at))
+    keep_log(key, limit)
+    chats_free[lane] = limit.n == 1 and at + limit.period or many < limit.n and 0 or nil
+    if many % TRIMMED_BY == 0 then trim(key, limit, many) end
+  end
+end
+
 local account_limit_ends, pace_free_at, count_departure, correct_departure, look_earlier, take_back_departure, write_departures
 do -- a script has room for 200 local names
   local CATCH_UP_MS = 50 -- what the pace may catch up when nobody asked in time, but one slot at least
-  local TRIMMED_EVERY_MS = 8
-
-  -- What is past goes: of a chat that was at its limit, since its log is full; of others in one of eight milliseconds.
-  local function trim_log(key, limit) redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period)) end
 
   -- account → the time of its next slot, as far as this script knows; those that it changed are written at its end.
   local paces, changed_paces
@@ -147,7 +196,7 @@ do -- a script has room for 200 local names
     if rank < 0 then return now + WRITE_WITHIN_MS + limit.period end
     if not piece or rank < piece.first then
       piece = { first = piece and math.max(0, rank - AHEAD) or rank }
-      piece.times = redis.call('ZREVRANGE', log_key('bot:' .. account), piece.first, rank, 'WITHSCORES')
+      piece.times = redis.call('ZREVRANGE', log_key(account), piece.first, rank, 'WITHSCORES')
       pieces[account] = piece
     end
     local first = piece.times[2 * (rank - piece.first) + 2]
@@ -158,17 +207,9 @@ do -- a script has room for 200 local names
     return math.max(free_by_account_log(account, limit_of_account(account)), pace_free_at(account))
   end
 
-  -- A message of this lane is granted, and will leave.
-  function count_departure(lane, account, token)
-    local limit = limit_of_chat(lane)
-    if limit.n > 0 then
-      local key = log_key('chat:' .. lane)
-      redis.call('ZADD', key, text_of(now + WRITE_WITHIN_MS), token)
-      if chats_free[lane] ~= 0 or wall % TRIMMED_EVERY_MS == 0 then trim_log(key, limit) end
-      keep_log(key, limit)
-      chats_free[lane] = nil
-    end
-    limit = limit_of_account(account)
+  -- A message of this account is granted, and will leave.
+  function count_departure(account, token)
+    local limit = limit_of_account(account)
     if limit.n == 0 then return end
     local entries = leaving[account] or {}
     leaving[account] = entries
@@ -184,11 +225,7 @@ do -- a script has room for 200 local names
   at_start(function() paces, changed_paces, leaving, pieces, corrected = {}, {}, {}, {}, {} end)
 
   -- It left at this time, ms.
-  function correct_departure(lane, account, token, at)
-    if limit_of_chat(lane).n > 0 then
-      redis.call('ZADD', log_key('chat:' .. lane), 'XX', text_of(at), token)
-      chats_free[lane] = nil
-    end
+  function correct_departure(account, token, at)
     if limit_of_account(account).n == 0 then return end
     local entries = corrected[account] or {}
     corrected[account] = entries
@@ -199,20 +236,18 @@ do -- a script has room for 200 local names
   -- So they may be free earlier, too.
   function look_earlier()
     for account, entries in pairs(corrected) do
-      redis.call('ZADD', log_key('bot:' .. account), 'XX', unpack(entries))
+      redis.call('ZADD', log_key(account), 'XX', unpack(entries))
       pieces[account] = nil
       redis.call('ZADD', BOTS_DUE, 'XX', 'LT', math.max(now, unpaused_at(account), account_limit_ends(account)), account)
     end
     corrected = {}
   end
 
-  -- It did not leave after all: its place in the logs, and its slot, are free again.
-  function take_back_departure(lane, account, token)
-    redis.call('ZREM', log_key('chat:' .. lane), token)
-    chats_free[lane] = nil
+  -- It did not leave after all: its place in the log, and its slot, are free again.
+  function take_back_departure(account, token)
     local limit = limit_of_account(account)
     if limit.n == 0 then return end
-    redis.call('ZREM', log_key('bot:' .. account), token)
+    redis.call('ZREM', log_key(account), token)
     pieces[account] = nil
     set_pace(account, pace_free_at(account) - limit.period / limit.n)
     redis.call('ZADD', BOTS_DUE, 'XX', now, account)
@@ -220,9 +255,9 @@ do -- a script has room for 200 local names
 
   function write_departures()
     for account, entries in pairs(leaving) do
-      local key, limit = log_key('bot:' .. account), limit_of_account(account)
+      local key, limit = log_key(account), limit_of_account(account)
       redis.call('ZADD', key, unpack(entries))
-      trim_log(key, limit)
+      redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period))
       keep_log(key, limit)
     end
     for account in pairs(changed_paces) do redis.call('HSET', PACE, account, string.format('%.3f', paces[account])) end

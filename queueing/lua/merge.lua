@@ -4,7 +4,7 @@
 local alias, merge_lanes
 do -- a script has room for 200 local names
   local MERGE_MOST = 100 -- entries that one call moves
-  local LOG_MOST = 1000  -- departures that one log takes over from the other
+  local LOG_MOST = 1000  -- departures of a log that goes into another
 
   -- What holds the one lane holds the other.
   local function move_pauses(from, to)
@@ -81,12 +81,16 @@ do -- a script has room for 200 local names
 
   -- The chat has one limit, whichever name it was sent to by.
   local function merge_logs(from, to)
-    local source, limit = log_key('chat:' .. from), limit_of_chat(to)
+    local source, target, limit = left_key(from), left_key(to), limit_of_chat(to)
     local most = math.min(limit.n, LOG_MOST)
-    local times = most > 0 and redis.call('ZRANGE', source, -most, -1, 'WITHSCORES') or {}
-    for i = 1, #times, 2 do redis.call('ZADD', log_key('chat:' .. to), times[i + 1], times[i]) end
-    if #times > 0 then keep_log(log_key('chat:' .. to), limit) end
+    local times = most > 0 and redis.call('LRANGE', source, -most, -1) or {}
     redis.call('DEL', source)
+    if #times == 0 then return end
+    for _, at in ipairs(redis.call('LRANGE', target, 0, -1)) do times[#times + 1] = at end
+    table.sort(times, function(a, b) return tonumber(a) < tonumber(b) end)
+    redis.call('DEL', target)
+    for _, at in ipairs(times) do redis.call('RPUSH', target, at) end
+    keep_log(target, limit)
     chats_free[to] = nil
   end
 

@@ -17,6 +17,7 @@ local ERROR = 'the process that held it was not heard any more; it may have been
 -- → whether it is held; nil: it was committed, so nothing is uncertain, and `claim` takes it out
 local function take_over(lane, lease, was_alone)
   local priority = lease.priority
+  count_departure_of_chat(lane, lease.granted + WRITE_WITHIN_MS)
   local message = head(priority, lane)
   if over(message) == 'done' then
     place(lane, now - FRESH_MS)

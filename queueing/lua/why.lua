@@ -75,11 +75,11 @@ local function obstacle(priority)
   end
   for _, scope in ipairs({ '*', bot, lane }) do consider(pause_of(scope)) end
   local limit = limit_of_account(account)
-  local bot_free = math.max(free_by_log('bot:' .. account, limit), pace_free_at(account))
+  local bot_free = math.max(account_free_by_log(account, limit), pace_free_at(account))
   local before = lanes_before(priority)
   if before > 0 then bot_free = math.max(bot_free, now) + before * spacing(limit) end
   consider(bot_free, 'bot_limit')
-  consider(free_by_log('chat:' .. lane, limit_of_chat(lane)), 'chat_limit')
+  consider(chat_free_by_log(lane), 'chat_limit')
   local _, _, again = tries(priority, lane)
   consider(again, 'retry')
   local first = head(priority, lane)

@@ -201,7 +201,7 @@ async def test_nothing_is_left_behind_but_the_names(start: Start, redis: Redis) 
     left = {key.removeprefix(P) for key in await redis.keys("*")}
     assert left <= {
         "aliases", "aliases:index", "bots", "bots:due", "bots:served", "clock", "idle", "pace", "processes", "totals",
-        "log:bot:1", f"log:chat:1:{NEW}", f"held:{queue.incarnation}", *(key for key in left if key.startswith("op:")),
+        "log:bot:1", f"left:1:{NEW}", f"held:{queue.incarnation}", *(key for key in left if key.startswith("op:")),
     }  # fmt: skip
     assert await redis.hgetall(f"{P}aliases") == {f"1:{OLD}": NEW, "1:@n": NEW, f"names 1:{NEW}": f"{OLD} @n"}
 
