@@ -43,6 +43,9 @@ from queueing.turns import Turn, aligned
 DRAIN_MOST = 100
 """Elements one claim takes from the front door: at about 10 µs each, the script stays near a millisecond (measured)."""
 
+_OF_A_GRANT = 6
+"""Values that lua/claim.lua returns of each: lane, token, attempts, take-overs, entry, results of its parents."""
+
 _LOOK_EVERY = 0.25
 """Seconds after which an idle process looks even if no bell rang: a stopped process may have swallowed it."""
 
@@ -177,10 +180,11 @@ class RedisQueue(RedisDesk):
 
         self._call, self._asked, self._unreadable = call, None, []
         self._expires = started + self._lease_seconds
-        self._idle = want > len(reply[0])
+        self._idle = want * _OF_A_GRANT > len(reply[0])
         if self._idle:
             self._looks.took()
-        leases = [lease for grant in reply[0] if (lease := self._lease(grant, asked))]
+        starts = range(0, len(reply[0]), _OF_A_GRANT)
+        leases = [lease for i in starts if (lease := self._lease(*reply[0][i : i + _OF_A_GRANT], asked=asked))]
         told = [text.decode(errors="replace") for text in reply[3]]
         buried = list(zip(told[::2], told[1::2], strict=True)) + [("malformed", error) for _, _, error in unreadable]
         return Claim(
@@ -213,10 +217,11 @@ class RedisQueue(RedisDesk):
             *(lease.token for lease in held),
         ]
 
-    def _lease(self, grant: Sequence[Any], asked: float) -> Lease | None:
+    def _lease(
+        self, place: bytes, number: bytes, attempts: int, takeovers: int, entry: bytes, results: Any, *, asked: float
+    ) -> Lease | None:
         """The lease in a grant; None, and the next call buries it, if its element is no message after all."""
-        lane, token, entry = grant[0].decode(), grant[1].decode(), grant[4]
-        results = [text.decode() for text in grant[5]] if len(grant) > 5 else []
+        lane, token = place.decode(), number.decode()
         header, _, element = entry.partition(b"\n")
         name, _, accepted = header.decode().split(" ")[:3]
         bot, _, chat = lane.partition(":")
@@ -226,11 +231,12 @@ class RedisQueue(RedisDesk):
             self._unreadable.append((lane, token, str(error)))
             return None
         if results:
-            message = message.changed(results=dict(zip(results[::2], results[1::2], strict=True)))
+            texts = [text.decode() for text in results]
+            message = message.changed(results=dict(zip(texts[::2], texts[1::2], strict=True)))
         # A single chat's limit may be set for another of its names, which only the server knows.
         limited = bool(self._limits.chats) or self._limits.limits(chat, paid=message.paid)
         write_by = asked + WRITE_WITHIN if limited else None
-        return Lease(token, lane, message, attempts=grant[2], takeovers=grant[3], granted_at=asked, write_by=write_by)
+        return Lease(token, lane, message, attempts, takeovers, granted_at=asked, write_by=write_by)
 
     def clock(self) -> float:
         return time.clock_gettime(CLOCK)

@@ -12,7 +12,7 @@
 -- Returns { grants, stale tokens, lost tokens, reason and error of each that was buried, ms until something is due or -1,
 --           elements at the doors, tokens whose burial became a release, ms by which the clock jumped,
 --           how often something had to wait for the limit of: a chat, a group, a bot }
---       a grant: { lane, token, attempts, takeovers, entry }
+--       grants: lane, token, attempts, takeovers, entry, and results of its parents or '', of each
 --
 -- The same call number again returns the same grants and settles nothing twice: a reply lost on the way costs nothing.
 -- allow-oom: a full server must be able to drain.
@@ -81,6 +81,7 @@ end
 -- A stale token changes nothing: the lease was taken over, or settled before.
 local function settle(first)
   local stale, done, sent = {}, {}, 0
+  gather_ready()
   for i = first, #ARGV, 9 do
     local verb, lane, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local lease = leases[lane]
@@ -95,6 +96,7 @@ local function settle(first)
       stale[#stale + 1] = token
     end
   end
+  put_ready()
   if #done > 0 then redis.call('HDEL', HELD, unpack(done)) end
   look_earlier()
   if sent > 0 then redis.call('HINCRBY', HELD, '#sent', sent) end
@@ -124,8 +126,9 @@ end
 
 -- A process that leaves with its hands full may have swallowed the bell of what is still ready: it wakes one that waits.
 -- So does one that may take nothing beside a suspect: it would be the one that looks, and find nothing for itself.
-local function pass_the_bell(grants, again)
-  if want > #grants and again ~= nil then
+local function pass_the_bell(again)
+  local _, many = granted()
+  if want > many and again ~= nil then
     redis.call('SADD', IDLE, process)
     return
   end
@@ -135,21 +138,19 @@ local function pass_the_bell(grants, again)
   end
 end
 
-local grants, stale, lost, buried, again, merge_again = {}, {}, {}, {}, false, false
+local stale, lost, buried, again, merge_again = {}, {}, {}, false, false
 
--- → the grants, and whether there was more to look at; nil: it may take nothing else for now
+-- → whether there was more to look at; nil: it may take nothing else for now
 local function grant_up_to(most)
-  if most == 0 then return {}, false end
+  if most == 0 then return false end
   read_hand(leases, most + held_count)
-  if not alone then return grant(most, leases, HELD, call, status_ttl, buried) end
-  local only, may_take_more = grant_alone(alone, leases, HELD, call, status_ttl, buried)
-  if only or not may_take_more then return { only } end
+  if alone and not grant_alone(alone, leases, HELD, call, status_ttl, buried) then return nil end
   return grant(most, leases, HELD, call, status_ttl, buried)
 end
 
 if call == last_call then
   for lane, lease in pairs(leases) do
-    if lease.call == call then grants[#grants + 1] = granted(lane, lease.priority, lease.token) end
+    if lease.call == call then grant_again(lane, lease.priority, lease.token) end
   end
   if about_us['#told'] then stale, lost, buried, kept = unpack(cjson.decode(about_us['#told'])) end
 else
@@ -159,9 +160,9 @@ else
   merge_again = merge_lanes()
   buried = drain(tonumber(ARGV[6]), ARGV[7])
   promote()
-  grants, again = grant_up_to(want)
+  again = grant_up_to(want)
   if #leased > 0 then redis.call('HSET', HELD, unpack(leased)) end
-  pass_the_bell(grants, again)
+  pass_the_bell(again)
   write_counts()
   write_departures()
   -- For the same call again: who did not hear what became of a settlement would take it for done.
@@ -172,5 +173,5 @@ else
   end
 end
 
-return { grants, stale, lost, buried, (again or merge_again) and 0 or next_due(), at_the_doors(), kept, jumped,
+return { (granted()), stale, lost, buried, (again or merge_again) and 0 or next_due(), at_the_doors(), kept, jumped,
   limited.chat, limited.group, limited.bot }

@@ -51,6 +51,7 @@ do -- a script has room for 200 local names
   end
 
   local function put_all(elements, default_bot, from, errors)
+    gather_ready()
     for _, element in ipairs(elements) do
       if element ~= BELL then
         if string.byte(element) ~= OPENED then element = string.match(element, '^%s*(.*)$') end
@@ -63,6 +64,7 @@ do -- a script has room for 200 local names
         end
       end
     end
+    put_ready()
   end
 
   -- What is due comes to the same place as what is new, at most 100 a call.

@@ -1,6 +1,6 @@
 -- grant: the one place where a message is admitted. Every limit is asked before anything is written.
 
-local promote, granted, grant_alone, grant, next_due
+local promote, grant_again, granted, grant_alone, grant, next_due
 
 local leased -- lane and value of what is to be written into the process's `held` hash
 
@@ -23,16 +23,36 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     end
   end
 
-  -- → the head as a grant has it, { lane, token, attempts, takeovers, entry, results of its parents if it has any }, the
-  -- message, the id of what it waits for, and what is wrong with its parents; nil if there is none
-  function granted(lane, priority, token)
+  -- → the entry of the head, its message, the results of its parents if it has any, the id of what it waits for, and what
+  -- is wrong with its parents; nil if there is none
+  local function head_of(lane, priority)
     local entry = redis.call('LINDEX', list_key(priority, lane), 0)
     if not entry then return nil end
-    local message, waits_for, wrong, results = parse_rest(entry), nil, nil, nil
-    if message.may_wait then waits_for, wrong, results = parents.of(message) end
-    local attempts, takeovers = tries(priority, lane)
-    return { lane, token, attempts, takeovers, entry, results }, message, waits_for, wrong
+    local message = parse_rest(entry)
+    if not message.may_wait then return entry, message end
+    local waits_for, wrong, results = parents.of(message)
+    return entry, message, results, waits_for, wrong
   end
+
+  local grants -- six values of each: lane, token, attempts, takeovers, entry, results of its parents or ''
+  local count_of_grants
+
+  local function put_grant(lane, token, attempts, takeovers, entry, results)
+    local last = 6 * count_of_grants
+    grants[last + 1], grants[last + 2], grants[last + 3] = lane, token, attempts
+    grants[last + 4], grants[last + 5], grants[last + 6] = takeovers, entry, results or ''
+    count_of_grants = count_of_grants + 1
+  end
+
+  -- What the process was granted before, once more.
+  function grant_again(lane, priority, token)
+    local attempts, takeovers = tries(priority, lane)
+    local entry, _, results = head_of(lane, priority)
+    put_grant(lane, token, attempts, takeovers, entry, results)
+  end
+
+  -- → what was granted in this call, in one list, and how many those are
+  function granted() return grants, count_of_grants end
 
   local SUSPECT = 2 -- take-overs after which a message runs alone in its process: then it is known whose fault the next is
 
@@ -66,16 +86,19 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     if COUNTS[why] then count(COUNTS[why], 1) end
   end
 
-  -- Takes away heads that are not to be sent any more, `most` at most. → how many were looked at in vain, then the grant
-  -- (still without a token) and the message of the head that is to be sent on this account; without one, the lane is put
-  -- where it belongs.
+  -- Takes away heads that are not to be sent any more, `most` at most. → how many were looked at in vain, then the message
+  -- of the head that is to be sent on this account, its entry, attempts, takeovers and the results of its parents; without
+  -- one, the lane is put where it belongs.
   local function clear_heads(lane, priority, account, most, status_ttl, buried)
     local cleared = 0
     while cleared < most do
-      local grant, message, waits_for, wrong = granted(lane, priority, '')
-      if not grant then break end
-      local why, error = ended(message, grant[4], wrong)
-      if not why and not waits_for and account == (message == PLAIN and bot_of_lane(lane) or account_for(lane, grant[5])) then return cleared, grant, message end
+      local entry, message, results, waits_for, wrong = head_of(lane, priority)
+      if not entry then break end
+      local attempts, takeovers = tries(priority, lane)
+      local why, error = ended(message, takeovers, wrong)
+      if not why and not waits_for and account == account_of(bot_of_lane(lane), message.paid) then
+        return cleared, message, entry, attempts, takeovers, results
+      end
       cleared = cleared + 1
       if not why then break end
       clear_head(lane, priority, message, why, error, status_ttl, buried)
@@ -98,10 +121,10 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     return string.format('%.0f', last_token - tokens_left)
   end
 
-  at_start(function() leased, last_token, tokens_left = {}, 0, 0 end)
+  at_start(function() leased, last_token, tokens_left, grants, count_of_grants = {}, 0, 0, {}, 0 end)
 
-  local function lease(grant, message, priority, account, token, call)
-    local lane, bot = grant[1], bot_of_account(account)
+  local function lease(lane, priority, account, message, token, call)
+    local bot = bot_of_account(account)
     leased[#leased + 1] = lane
     leased[#leased + 1] = token .. ' ' .. call .. ' ' .. priority .. ' ' .. text_of(now) .. (message.paid and ' p' or '')
     note_turn(account, bot)
@@ -109,9 +132,7 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     note_probe(bot, lane)
     take_in_hand(bot, priority)
     if message.after then parents.use(message) end
-    grant[2] = token
     if message.tracked then set_status(message.id, OPEN_STATUS_MS, 'status', 'sending') end
-    return grant
   end
 
   -- A suspect is set aside for this process, which takes nothing else until its hands are empty, and then that alone.
@@ -137,59 +158,64 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     return bot_of_lane(lane)
   end
 
-  -- → the grant of what was set aside, if it may leave now, and whether the process may take anything else
+  -- Grants what was set aside, if it may leave now. → whether the process may take anything else
   function grant_alone(lane, leases, held_key_, call, status_ttl, buried)
     local running = leases[lane]
     if running and not is_fresh(running) then
       redis.call('HDEL', held_key_, '#alone')
-      return nil, true
+      return true
     end
-    if running or has_company(leases) then return nil, false end
+    if running or has_company(leases) then return false end
     local account = account_of_lane(lane)
     local free_at = may_leave_at(account)
     if free_at > now and free_at <= now + ALONE_MS then
       block(account, free_at)
-      return nil, false
+      return false
     end
     redis.call('HDEL', held_key_, '#alone')
     local priority = place(lane, 0)
-    if free_at > now or not priority then return nil, true end
+    if free_at > now or not priority then return true end
     leave_ready(lane)
     redis.call('ZREM', DUE, lane) -- a retry of a higher priority may be due later
-    local _, found, message = clear_heads(lane, priority, account, LOOKS, status_ttl, buried)
-    if not found then return nil, true end
-    local is_suspect = found[4] >= SUSPECT
-    if is_suspect then set_aside(lane, held_key_) end
-    return lease(found, message, priority, account, next_token(1), call), not is_suspect
+    local _, message, entry, attempts, takeovers, results = clear_heads(lane, priority, account, LOOKS, status_ttl, buried)
+    if not message then return true end
+    if takeovers >= SUSPECT then set_aside(lane, held_key_) end
+    local token = next_token(1)
+    lease(lane, priority, account, message, token, call)
+    put_grant(lane, token, attempts, takeovers, entry, results)
+    return false
   end
 
-  -- buried: gets reason and error of each that dies. → the grants, and whether there was more to look at than one call may;
-  -- nil: the last is a suspect, or one was set aside
+  -- buried: gets reason and error of each that dies. → whether there was more to look at than one call may; nil: the last
+  -- is a suspect, or one was set aside
   function grant(want, leases, held_key_, call, status_ttl, buried)
-    local grants, passed, looks, is_alone = {}, { count = 0 }, 0, false
-    while #grants < want and looks < LOOKS and not is_alone do
+    local passed, looks, is_alone = { count = 0 }, 0, false
+    while count_of_grants < want and looks < LOOKS and not is_alone do
       local account, put_off = choose_account(passed)
       looks = looks + put_off
       if not account and put_off == 0 then break end
       local lane, priority
-      if account then lane, priority = next_lane(account, passed, want - #grants) end
+      if account then lane, priority = next_lane(account, passed, want - count_of_grants) end
       local free_at = lane and chat_free_at(lane)
       if lane and free_at > now then
         redis.call('ZADD', DUE, free_at, lane)
         looks = looks + 1
       elseif lane then
-        local cleared, found, message = clear_heads(lane, priority, account, LOOKS - looks, status_ttl, buried)
+        local cleared, message, entry, attempts, takeovers, results =
+          clear_heads(lane, priority, account, LOOKS - looks, status_ttl, buried)
         looks = looks + cleared
-        is_alone = found and found[4] >= SUSPECT
+        is_alone = message and takeovers >= SUSPECT
         if is_alone then set_aside(lane, held_key_) end
-        if found and (not is_alone or (#grants == 0 and not has_company(leases))) then
-          grants[#grants + 1] = lease(found, message, priority, account, next_token(want - #grants), call)
+        if message and (not is_alone or (count_of_grants == 0 and not has_company(leases))) then
+          local token = next_token(want - count_of_grants)
+          lease(lane, priority, account, message, token, call)
+          put_grant(lane, token, attempts, takeovers, entry, results)
         end
       end
     end
     put_back()
-    if is_alone then return grants end
-    return grants, looks >= LOOKS
+    if is_alone then return nil end
+    return looks >= LOOKS
   end
 
   -- ms until a lane, a bot or a scheduled message has to be looked at again; -1: none is waiting for a time

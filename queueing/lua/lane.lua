@@ -57,7 +57,6 @@ end
 
 -- The tries of a head, by "priority lane": "attempts takeovers until\n", then a line for each: "ms reason error",
 -- tab-separated. until: ms, before which it is not tried again.
-local TRIES_KEPT = 4000 -- bytes; the oldest lines go first
 local any_tried
 at_start(function() any_tried = any_rare and redis.call('EXISTS', TRIES) == 1 end)
 
@@ -82,9 +81,10 @@ end
 
 -- try: { counts, taken_over, till, reason, error }. Returns the attempts so far.
 local function note_try(priority, lane, try)
+  local KEPT = 4000 -- bytes; the oldest lines go first
   local attempts, takeovers, _, lines = tries(priority, lane)
   lines = lines .. wall .. '\t' .. try.reason .. '\t' .. try.error .. '\n'
-  while #lines > TRIES_KEPT and string.find(lines, '\n.') do
+  while #lines > KEPT and string.find(lines, '\n.') do
     lines = string.sub(lines, string.find(lines, '\n', 1, true) + 1)
   end
   attempts, takeovers = attempts + (try.counts or 0), takeovers + (try.taken_over or 0)
@@ -122,16 +122,38 @@ local bots_in_turn -- the first of BOTS, if they were read and are the same yet
 
 at_start(function() blocked, paid_ready, in_bots, empty, bots_in_turn = {}, {}, {}, {}, nil end)
 
-local function make_ready(lane, priority, entry, served)
-  local bot, account = bot_of_lane(lane), account_for(lane, entry)
-  local ready = ready_key(priority, account)
-  if account ~= bot then paid_ready[bot] = true end
-  redis.call('ZADD', ready, text_of(served), lane)
-  empty[ready] = nil
-  if blocked[account] == nil then blocked[account] = redis.call('ZSCORE', BOTS_DUE, account) and true end
-  if blocked[account] or in_bots[account] then return end
-  redis.call('ZADD', BOTS, 'NX', text_of(served), account)
-  in_bots[account], bots_in_turn = true, nil
+-- Where many lanes become ready one after the other they are gathered, and put into their sets together; whoever looks at
+-- a set puts them there first. ready set → score and lane in turn; nil: each goes there at once.
+local gather_ready, put_ready, make_ready
+do -- a script has room for 200 local names
+  local gathered
+  at_start(function() gathered = nil end)
+
+  function gather_ready() gathered = {} end
+
+  function put_ready()
+    for ready, lanes in pairs(gathered or {}) do redis.call('ZADD', ready, unpack(lanes)) end
+    gathered = nil
+  end
+
+  function make_ready(lane, priority, entry, served)
+    local bot, account = bot_of_lane(lane), account_for(lane, entry)
+    local ready = ready_key(priority, account)
+    if account ~= bot then paid_ready[bot] = true end
+    if gathered then
+      local lanes = gathered[ready] or {}
+      gathered[ready] = lanes
+      lanes[#lanes + 1] = text_of(served)
+      lanes[#lanes + 1] = lane
+    else
+      redis.call('ZADD', ready, text_of(served), lane)
+    end
+    empty[ready] = nil
+    if blocked[account] == nil then blocked[account] = redis.call('ZSCORE', BOTS_DUE, account) and true end
+    if blocked[account] or in_bots[account] then return end
+    redis.call('ZADD', BOTS, 'NX', text_of(served), account)
+    in_bots[account], bots_in_turn = true, nil
+  end
 end
 
 -- The head of a list, and the time before which it is not to be sent: of its retry or, if it waits for another message,
@@ -214,6 +236,7 @@ do -- a script has room for 200 local names
   end
 
   function leave_ready(lane)
+    put_ready()
     local bot = bot_of_lane(lane)
     local paid = account_of(bot, true)
     if paid_ready[bot] == nil then
@@ -243,6 +266,7 @@ do -- a script has room for 200 local names
 
   -- A new message of a lane that has others, of other priorities: if it goes before them, the lane may be earlier in turn.
   local function upgrade(lane, priority, entry)
+    put_ready()
     local below = false
     for _, lower in ipairs(PRIORITIES) do
       local first = below and redis.call('LINDEX', list_key(lower, lane), 0)

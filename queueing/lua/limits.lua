@@ -6,14 +6,16 @@
 -- of the period.
 --
 -- LIMITS  of the accounts: bot, paid; of chats: chat, group, and "=CHAT" for single ones; each { n, period (ms), nth: the
--- place of the n-th last in a list }. n = 0: no limit.
+-- place of the n-th last in a list, kept: for how long a log is kept, ms }. n = 0: no limit.
 local LIMITS, singles
 at_start(function() LIMITS, singles = {}, {} end)
 local WRITE_WITHIN_MS = 500 -- limits.WRITE_WITHIN
 
 local function read_limits(text)
   for scope, n, period in string.gmatch(text, '(%S+) (%d+) ([%d.]+)') do
-    LIMITS[scope] = { n = tonumber(n), period = tonumber(period), nth = '-' .. n }
+    -- A minute longer than it matters: keys expire by the server's clock, and early if that is set forward.
+    local kept = string.format('%.0f', math.ceil(period) + WRITE_WITHIN_MS + 60000)
+    LIMITS[scope] = { n = tonumber(n), period = tonumber(period), nth = '-' .. n, kept = kept }
     singles[#singles + 1] = string.match(scope, '^=(.*)')
   end
 end
@@ -60,24 +62,12 @@ do -- a script has room for 200 local names
   end
 end
 
--- The time at which one more of an account may leave by its log; 0: now.
-local function account_free_by_log(account, limit)
-  if limit.n == 0 then return 0 end
-  local first = redis.call('ZREVRANGE', log_key(account), limit.n - 1, limit.n - 1, 'WITHSCORES')[2]
-  return first and first + limit.period or 0
-end
-
--- The same of a chat.
+-- The time at which one more of a chat may leave by its log; 0: now.
 local function chat_free_by_log(lane)
   local limit = limit_of_chat(lane)
   if limit.n == 0 then return 0 end
   local first = redis.call('LINDEX', left_key(lane), limit.nth)
   return first and first + limit.period or 0
-end
-
--- A minute longer than it matters: keys expire by the server's clock, and early if that is set forward.
-local function keep_log(key, limit)
-  redis.call('PEXPIRE', key, text_of(math.ceil(limit.period) + WRITE_WITHIN_MS + 60000))
 end
 
 -- Pauses: scope (a lane, a bot, or * for everything) → "until reason", ms. One that a person ordered stands beside it,
@@ -159,7 +149,7 @@ do -- a script has room for 200 local names
     local key = left_key(lane)
     at = math.min(at, now) -- whoever tells of it does so later: so the list is in order
     local many = redis.call('RPUSH', key, text_of(at))
-    keep_log(key, limit)
+    redis.call('PEXPIRE', key, limit.kept)
     chats_free[lane] = limit.n == 1 and at + limit.period or many < limit.n and 0 or nil
     if many % TRIMMED_BY == 0 then trim(key, limit, many) end
   end
@@ -258,7 +248,7 @@ do -- a script has room for 200 local names
       local key, limit = log_key(account), limit_of_account(account)
       redis.call('ZADD', key, unpack(entries))
       redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period))
-      keep_log(key, limit)
+      redis.call('PEXPIRE', key, limit.kept)
     end
     for account in pairs(changed_paces) do redis.call('HSET', PACE, account, string.format('%.3f', paces[account])) end
   end

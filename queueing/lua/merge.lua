@@ -90,7 +90,7 @@ do -- a script has room for 200 local names
     table.sort(times, function(a, b) return tonumber(a) < tonumber(b) end)
     redis.call('DEL', target)
     for _, at in ipairs(times) do redis.call('RPUSH', target, at) end
-    keep_log(target, limit)
+    redis.call('PEXPIRE', target, limit.kept)
     chats_free[to] = nil
   end
 

@@ -73,26 +73,31 @@ do -- a script has room for 200 local names
     return second, put_off
   end
 
-  -- Lanes come out of a ready set one, two, four, … at once. ready → those that are left, the next one last, as score and
-  -- lane in turn; and how many come next.
+  -- Lanes come out of a ready set one, two, four, … at once. ready → those that came, as lane and score in turn, and `at`,
+  -- where the next one is; and how many come next.
   local taken, at_once
 
   local function take_lane(ready, most)
-    local left = taken[ready] or {}
-    if #left == 0 and not empty[ready] then
+    local some = taken[ready]
+    if not some or not some[some.at] then
+      if empty[ready] then return nil end
       local many = math.min(at_once[ready] or 1, most)
-      local popped = redis.call('ZPOPMIN', ready, many)
-      taken[ready], at_once[ready], empty[ready] = left, 2 * many, #popped < 2 * many or nil
-      for i = #popped, 1, -1 do left[#left + 1] = popped[i] end
+      some = redis.call('ZPOPMIN', ready, many)
+      some.at, taken[ready], at_once[ready], empty[ready] = 1, some, 2 * many, #some < 2 * many or nil
     end
-    local lane = table.remove(left)
-    table.remove(left)
+    local lane = some[some.at]
+    some.at = some.at + 2
     return lane
   end
 
   -- Before anything is put among them, and at the end.
   function put_back()
-    for ready, left in pairs(taken) do
+    for ready, some in pairs(taken) do
+      local left = {}
+      for i = some.at, #some, 2 do
+        left[#left + 1] = some[i + 1]
+        left[#left + 1] = some[i]
+      end
       if #left > 0 then
         redis.call('ZADD', ready, unpack(left))
         empty[ready] = nil

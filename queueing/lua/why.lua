@@ -67,6 +67,13 @@ end
 
 local function spacing(limit) return limit.n > 0 and limit.period / limit.n or 0 end
 
+-- The time at which one more of the account may leave by its log; 0: now.
+local function account_free_by_log(limit)
+  if limit.n == 0 then return 0 end
+  local first = redis.call('ZREVRANGE', log_key(account), limit.n - 1, limit.n - 1, 'WITHSCORES')[2]
+  return first and first + limit.period or 0
+end
+
 -- What holds the lane, and until when: the latest of all and, of those that end together, the widest.
 local function obstacle(priority)
   local reason, till = ahead > 0 and 'ahead' or 'turn', now
@@ -75,7 +82,7 @@ local function obstacle(priority)
   end
   for _, scope in ipairs({ '*', bot, lane }) do consider(pause_of(scope)) end
   local limit = limit_of_account(account)
-  local bot_free = math.max(account_free_by_log(account, limit), pace_free_at(account))
+  local bot_free = math.max(account_free_by_log(limit), pace_free_at(account))
   local before = lanes_before(priority)
   if before > 0 then bot_free = math.max(bot_free, now) + before * spacing(limit) end
   consider(bot_free, 'bot_limit')
