@@ -52,7 +52,8 @@ do -- a script has room for 200 local names
 
   local function put_all(elements, default_bot, from, errors)
     gather_ready()
-    for _, element in ipairs(elements) do
+    for i = 1, #elements do
+      local element = elements[i]
       if element ~= BELL then
         if string.byte(element) ~= OPENED then element = string.match(element, '^%s*(.*)$') end
         local wrong = put_into_lane(element, default_bot, from)
@@ -83,9 +84,9 @@ do -- a script has room for 200 local names
   local function take(door, most, elements)
     while #elements < most and bytes < MOST_BYTES do
       local some = redis.call('LPOP', door, math.min(AT_ONCE, most - #elements)) or {}
-      for _, element in ipairs(some) do
-        elements[#elements + 1] = element
-        bytes = bytes + #element
+      for i = 1, #some do
+        elements[#elements + 1] = some[i]
+        bytes = bytes + #some[i]
       end
       if #some < AT_ONCE then break end
     end

@@ -208,8 +208,8 @@ end
 local function place(lane, served, only, its_head)
   if merging[lane] then return end
   local first, entry, earliest
-  for _, priority in ipairs(PRIORITIES) do
-    local till
+  for i = 1, #PRIORITIES do
+    local priority, till = PRIORITIES[i], nil
     if not only or only == priority then entry, till = head_and_time(priority, lane, its_head) end
     if till then
       if till <= now then

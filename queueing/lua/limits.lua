@@ -156,113 +156,118 @@ do -- a script has room for 200 local names
 end
 
 local account_limit_ends, pace_free_at, count_departure, correct_departure, look_earlier, take_back_departure, write_departures
+local account_served_at
 do -- a script has room for 200 local names
   local CATCH_UP_MS = 50 -- what the pace may catch up when nobody asked in time, but one slot at least
 
-  -- account → the time of its next slot, as far as this script knows; those that it changed are written at its end.
-  local paces, changed_paces
+  -- What is known of an account in this script: { limit, slot: ms from one to the next, pace: the time of its next slot,
+  -- leaving: what leaves in this script, as ZADD has it: it is the newest of the log, into which it comes at the end,
+  -- corrected: likewise, of what left earlier than was put down, first, times: a piece of its log, the newest first, and
+  -- the rank of its first: so that ten grants are two questions }.
+  local budgets
+  at_start(function() budgets = {} end)
 
-  local function set_pace(account, at)
-    paces[account] = at
-    changed_paces[account] = true
+  local function budget_of(account)
+    local budget = budgets[account]
+    if not budget then
+      budget = { limit = limit_of_account(account), slot = 0, pace = 0, leaving = {}, corrected = {} }
+      budgets[account] = budget
+      if budget.limit.n > 0 then
+        budget.slot = budget.limit.period / budget.limit.n
+        budget.pace = tonumber(redis.call('HGET', PACE, account) or 0)
+      end
+    end
+    return budget
   end
 
-  function pace_free_at(account)
-    if limit_of_account(account).n == 0 then return 0 end
-    paces[account] = paces[account] or tonumber(redis.call('HGET', PACE, account) or 0)
-    return paces[account]
-  end
+  local function set_pace(budget, at) budget.pace, budget.is_changed = at, true end
 
-  -- account → what leaves in this script, as ZADD has it: it is the newest of the log, into which it comes at the end.
-  local leaving
+  function pace_free_at(account) return budget_of(account).pace end
 
-  -- account → a piece of its log, the newest first, and the rank of its first: so that ten grants are two questions.
-  local pieces
   local AHEAD = 9
 
-  local function free_by_account_log(account, limit)
-    if limit.n == 0 then return 0 end
-    local rank, piece = limit.n - 1 - #(leaving[account] or {}) / 2, pieces[account]
+  local function log_ends(account, budget)
+    local limit, times = budget.limit, budget.times
+    local rank = limit.n - 1 - #budget.leaving / 2
     if rank < 0 then return now + WRITE_WITHIN_MS + limit.period end
-    if not piece or rank < piece.first then
-      piece = { first = piece and math.max(0, rank - AHEAD) or rank }
-      piece.times = redis.call('ZREVRANGE', log_key(account), piece.first, rank, 'WITHSCORES')
-      pieces[account] = piece
+    if not times or rank < budget.first then
+      budget.first = times and math.max(0, rank - AHEAD) or rank
+      times = redis.call('ZREVRANGE', log_key(account), budget.first, rank, 'WITHSCORES')
+      budget.times = times
     end
-    local first = piece.times[2 * (rank - piece.first) + 2]
+    local first = times[2 * (rank - budget.first) + 2]
     return first and first + limit.period or 0
   end
 
   function account_limit_ends(account)
-    return math.max(free_by_account_log(account, limit_of_account(account)), pace_free_at(account))
+    local budget = budget_of(account)
+    if budget.limit.n == 0 then return 0 end
+    local free_at = log_ends(account, budget)
+    return free_at > budget.pace and free_at or budget.pace
   end
 
   -- A message of this account is granted, and will leave.
   function count_departure(account, token)
-    local limit = limit_of_account(account)
-    if limit.n == 0 then return end
-    local entries = leaving[account] or {}
-    leaving[account] = entries
-    entries[#entries + 1] = text_of(now + WRITE_WITHIN_MS)
-    entries[#entries + 1] = token
-    local slot = limit.period / limit.n
-    local earliest = now - math.max(CATCH_UP_MS, slot)
-    set_pace(account, math.max(pace_free_at(account), earliest) + slot)
+    local budget = budget_of(account)
+    if budget.limit.n == 0 then return end
+    local leaving = budget.leaving
+    leaving[#leaving + 1] = text_of(now + WRITE_WITHIN_MS)
+    leaving[#leaving + 1] = token
+    local earliest = now - math.max(CATCH_UP_MS, budget.slot)
+    set_pace(budget, math.max(budget.pace, earliest) + budget.slot)
   end
-
-  local corrected -- account → when what left earlier than was put down left, as ZADD has it
-
-  at_start(function() paces, changed_paces, leaving, pieces, corrected = {}, {}, {}, {}, {} end)
 
   -- It left at this time, ms.
   function correct_departure(account, token, at)
-    if limit_of_account(account).n == 0 then return end
-    local entries = corrected[account] or {}
-    corrected[account] = entries
-    entries[#entries + 1] = text_of(at)
-    entries[#entries + 1] = token
+    local budget = budget_of(account)
+    if budget.limit.n == 0 then return end
+    local corrected = budget.corrected
+    corrected[#corrected + 1] = text_of(at)
+    corrected[#corrected + 1] = token
   end
 
   -- So they may be free earlier, too.
   function look_earlier()
-    for account, entries in pairs(corrected) do
-      redis.call('ZADD', log_key(account), 'XX', unpack(entries))
-      pieces[account] = nil
-      redis.call('ZADD', BOTS_DUE, 'XX', 'LT', math.max(now, unpaused_at(account), account_limit_ends(account)), account)
+    for account, budget in pairs(budgets) do
+      if #budget.corrected > 0 then
+        redis.call('ZADD', log_key(account), 'XX', unpack(budget.corrected))
+        budget.corrected, budget.times = {}, nil
+        redis.call('ZADD', BOTS_DUE, 'XX', 'LT', math.max(now, unpaused_at(account), account_limit_ends(account)), account)
+      end
     end
-    corrected = {}
   end
 
   -- It did not leave after all: its place in the log, and its slot, are free again.
   function take_back_departure(account, token)
-    local limit = limit_of_account(account)
-    if limit.n == 0 then return end
+    local budget = budget_of(account)
+    if budget.limit.n == 0 then return end
     redis.call('ZREM', log_key(account), token)
-    pieces[account] = nil
-    set_pace(account, pace_free_at(account) - limit.period / limit.n)
+    budget.times = nil
+    set_pace(budget, budget.pace - budget.slot)
     redis.call('ZADD', BOTS_DUE, 'XX', now, account)
   end
 
   function write_departures()
-    for account, entries in pairs(leaving) do
-      local key, limit = log_key(account), limit_of_account(account)
-      redis.call('ZADD', key, unpack(entries))
-      redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period))
-      redis.call('PEXPIRE', key, limit.kept)
+    for account, budget in pairs(budgets) do
+      if #budget.leaving > 0 then
+        local key, limit = log_key(account), budget.limit
+        redis.call('ZADD', key, unpack(budget.leaving))
+        redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period))
+        redis.call('PEXPIRE', key, limit.kept)
+      end
+      if budget.is_changed then redis.call('HSET', PACE, account, string.format('%.3f', budget.pace)) end
     end
-    for account in pairs(changed_paces) do redis.call('HSET', PACE, account, string.format('%.3f', paces[account])) end
+  end
+
+  -- When an account had its turn last, as far as its pace tells; otherwise now.
+  function account_served_at(account)
+    local budget = budget_of(account)
+    return budget.limit.n == 0 and now or math.min(now, budget.pace - budget.slot)
   end
 end
 
 local function account_free_at(account)
   local free_at = account_limit_ends(account)
-  note_limit('bot', free_at)
-  return math.max(unpaused_at(account), free_at)
-end
-
--- When an account had its turn last, as far as its pace tells; otherwise now.
-local function account_served_at(account)
-  local limit = limit_of_account(account)
-  if limit.n == 0 then return now end
-  return math.min(now, pace_free_at(account) - limit.period / limit.n)
+  if free_at > now then note_limit('bot', free_at) end
+  return any_paused and math.max(unpaused_at(account), free_at) or free_at
 end

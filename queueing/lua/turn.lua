@@ -48,7 +48,8 @@ do -- a script has room for 200 local names
   -- When anything of an account may leave: limits, pauses, outages.
   function may_leave_at(account)
     local _, probe_at = outage_of(bot_of_account(account))
-    return math.max(account_free_at(account), probe_at)
+    local free_at = account_free_at(account)
+    return probe_at > free_at and probe_at or free_at
   end
 
   -- The account that was served longest ago, of those that may send; one whose bot has its share only if no other can.
@@ -57,7 +58,8 @@ do -- a script has room for 200 local names
     local second
     local put_off = 0
     bots_in_turn = bots_in_turn or redis.call('ZRANGE', BOTS, 0, 9 + passed.count)
-    for _, account in ipairs(bots_in_turn) do
+    for i = 1, #bots_in_turn do
+      local account = bots_in_turn[i]
       if not passed[account] then
         local bot, free_at = bot_of_account(account), may_leave_at(account)
         if free_at > now then
@@ -109,7 +111,8 @@ do -- a script has room for 200 local names
   -- → lane and priority of the account's next lane; nil if there is none that may be served now
   function next_lane(account, passed, most)
     local more = false
-    for _, priority in ipairs(PRIORITIES) do
+    for i = 1, #PRIORITIES do
+      local priority = PRIORITIES[i]
       if priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
         local ready = ready_key(priority, account)
         local lane = take_lane(ready, priority == 'b' and math.min(most, bulk_room()) or most)
