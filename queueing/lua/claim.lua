@@ -99,7 +99,9 @@ local function settle(first)
   put_ready()
   if #done > 0 then redis.call('HDEL', HELD, unpack(done)) end
   look_earlier()
-  if sent > 0 then redis.call('HINCRBY', HELD, '#sent', sent) end
+  if sent > 0 then
+    leased[1], leased[2] = '#sent', string.format('%.0f', (about_us['#sent'] or 0) + sent)
+  end
   return stale
 end
 
@@ -132,6 +134,7 @@ local function pass_the_bell(again)
     redis.call('SADD', IDLE, process)
     return
   end
+  if redis.call('EXISTS', IDLE) == 0 then return end
   redis.call('SREM', IDLE, process)
   if redis.call('EXISTS', BOTS) == 1 and redis.call('SPOP', IDLE) and redis.call('LLEN', FRONT) == 0 then
     redis.call('RPUSH', FRONT, BELL)

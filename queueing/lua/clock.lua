@@ -19,7 +19,7 @@ do -- a script has room for 200 local names
 
   -- What a process keeps of its clock with each call: it and the server's without its jumps, ms. So a jump that another
   -- process noticed since is none any more.
-  function clock_mark(process_clock) return string.format('%.0f %.0f', process_clock, wall + skew) end
+  function clock_mark(process_clock) return process_clock .. ' ' .. text_of(wall + skew) end
 
   -- process_clock: ms on a clock of the process that no one sets. → ms by which the server's clock jumped
   function keep_time(held_key_, process_clock)
@@ -29,8 +29,7 @@ do -- a script has room for 200 local names
       now = math.max(wall + skew, seen)
       count('clock_jumps', 1)
     end
-    redis.call('HSET', CLOCK, 'skew', string.format('%.0f', skew), 'seen', string.format('%.0f', now),
-      'wall', string.format('%.0f', wall))
+    redis.call('HSET', CLOCK, 'skew', text_of(skew), 'seen', text_of(now), 'wall', text_of(wall))
     return jump
   end
 end

@@ -2,7 +2,7 @@
 
 local promote, grant_again, granted, grant_alone, grant, next_due
 
-local leased -- lane and value of what is to be written into the process's `held` hash
+local leased -- field and value of what is to be written into the process's `held` hash
 
 do -- a script has room for 200 local names; all the rest here is for these alone
   local ALONE_MS = 1000  -- for which empty hands wait for the bot of what was set aside for them

@@ -131,13 +131,13 @@ do -- a script has room for 200 local names
 
   function count(field, by) counts[field] = (counts[field] or 0) + by end
 
-  -- Whether any lane has messages of this priority.
+  -- Whether any lane may have messages of this priority. (A count that is wrong, and below 0, says so: look.)
   function has_laned(priority)
     if not laned then
       local i, n, b = unpack(redis.call('HMGET', TOTALS, LANED.i, LANED.n, LANED.b))
       laned = { i = tonumber(i or 0), n = tonumber(n or 0), b = tonumber(b or 0) }
     end
-    return laned[priority] + (counts[LANED[priority]] or 0) > 0
+    return laned[priority] + (counts[LANED[priority]] or 0) ~= 0
   end
 
   -- Messages that come into lanes (by: 1) or leave them (-1); of bulk, for each bot, too.

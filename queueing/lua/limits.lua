@@ -159,6 +159,7 @@ local account_limit_ends, pace_free_at, count_departure, correct_departure, look
 local account_served_at
 do -- a script has room for 200 local names
   local CATCH_UP_MS = 50 -- what the pace may catch up when nobody asked in time, but one slot at least
+  local TRIMMED_EVERY_MS = 8
 
   -- What is known of an account in this script: { limit, slot: ms from one to the next, pace: the time of its next slot,
   -- leaving: what leaves in this script, as ZADD has it: it is the newest of the log, into which it comes at the end,
@@ -191,7 +192,7 @@ do -- a script has room for 200 local names
     local rank = limit.n - 1 - #budget.leaving / 2
     if rank < 0 then return now + WRITE_WITHIN_MS + limit.period end
     if not times or rank < budget.first then
-      budget.first = times and math.max(0, rank - AHEAD) or rank
+      budget.first = math.max(0, rank - AHEAD)
       times = redis.call('ZREVRANGE', log_key(account), budget.first, rank, 'WITHSCORES')
       budget.times = times
     end
@@ -252,7 +253,9 @@ do -- a script has room for 200 local names
       if #budget.leaving > 0 then
         local key, limit = log_key(account), budget.limit
         redis.call('ZADD', key, unpack(budget.leaving))
-        redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period))
+        if wall % TRIMMED_EVERY_MS == 0 then
+          redis.call('ZREMRANGEBYSCORE', key, '-inf', text_of(now - limit.period))
+        end
         redis.call('PEXPIRE', key, limit.kept)
       end
       if budget.is_changed then redis.call('HSET', PACE, account, string.format('%.3f', budget.pace)) end

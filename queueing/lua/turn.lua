@@ -5,6 +5,7 @@ do -- a script has room for 200 local names
   local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
   local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
   local OF_LATE_MS = 3600000
+  local NOTED_EVERY_MS = 1000 -- that a bot was served
 
   function block(account, free_at)
     redis.call('ZREM', BOTS, account)
@@ -23,19 +24,36 @@ do -- a script has room for 200 local names
   end
 
   function read_hand(leases, workers)
-    redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
     hand.workers, hand.share = workers, workers * BOT_SHARE
     for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
   end
 
-  -- How many bots were served of late, and which of them are known to be among those, or not.
-  local many_served, is_served
+  -- How many bots were served of late; and when each was, as far as this script knows: ms, 0 if it was not.
+  local many_served, last_served
+
+  local function served_of_late(bot)
+    local at = last_served[bot]
+    if not at then
+      at = tonumber(redis.call('ZSCORE', SERVED, bot) or 0)
+      if at <= now - OF_LATE_MS then at = 0 end
+      last_served[bot] = at
+    end
+    return at
+  end
 
   local function is_the_only_one(bot)
-    many_served = many_served or redis.call('ZCARD', SERVED)
-    if many_served > 1 then return false end
-    if is_served[bot] == nil then is_served[bot] = redis.call('ZSCORE', SERVED, bot) and true end
-    return many_served == (is_served[bot] and 1 or 0)
+    many_served = many_served or redis.call('ZCOUNT', SERVED, '(' .. now - OF_LATE_MS, '+inf')
+    return many_served == 0 or (many_served == 1 and served_of_late(bot) > 0)
+  end
+
+  local function note_served(bot)
+    local at = served_of_late(bot)
+    if at > now - NOTED_EVERY_MS then return end
+    if at == 0 and many_served then many_served = many_served + 1 end
+    last_served[bot] = now
+    redis.call('ZADD', SERVED, now, bot)
+    redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', now - OF_LATE_MS)
+    redis.call('PEXPIRE', SERVED, OF_LATE_MS)
   end
 
   local function bulk_room() return math.ceil(hand.workers * BULK_SHARE - hand.bulk_of_all) end
@@ -57,9 +75,10 @@ do -- a script has room for 200 local names
   function choose_account(passed)
     local second
     local put_off = 0
-    bots_in_turn = bots_in_turn or redis.call('ZRANGE', BOTS, 0, 9 + passed.count)
-    for i = 1, #bots_in_turn do
-      local account = bots_in_turn[i]
+    local in_turn = bots_in_turn or redis.call('ZRANGE', BOTS, 0, 9 + passed.count)
+    bots_in_turn = in_turn
+    for i = 1, #in_turn do
+      local account = in_turn[i]
       if not passed[account] then
         local bot, free_at = bot_of_account(account), may_leave_at(account)
         if free_at > now then
@@ -75,17 +94,17 @@ do -- a script has room for 200 local names
     return second, put_off
   end
 
-  -- Lanes come out of a ready set one, two, four, … at once. ready → those that came, as lane and score in turn, and `at`,
-  -- where the next one is; and how many come next.
-  local taken, at_once
+  -- Of a ready set one lane is taken, then all that are wanted at once. ready → those that came, as lane and score in turn,
+  -- and `at`, where the next one is.
+  local taken
 
   local function take_lane(ready, most)
     local some = taken[ready]
     if not some or not some[some.at] then
       if empty[ready] then return nil end
-      local many = math.min(at_once[ready] or 1, most)
+      local many = some and most or 1
       some = redis.call('ZPOPMIN', ready, many)
-      some.at, taken[ready], at_once[ready], empty[ready] = 1, some, 2 * many, #some < 2 * many or nil
+      some.at, taken[ready], empty[ready] = 1, some, #some < 2 * many or nil
     end
     local lane = some[some.at]
     some.at = some.at + 2
@@ -113,7 +132,9 @@ do -- a script has room for 200 local names
     local more = false
     for i = 1, #PRIORITIES do
       local priority = PRIORITIES[i]
-      if priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
+      if not has_laned(priority) then
+        -- There is none of it in any lane.
+      elseif priority ~= 'b' or may_take_bulk(bot_of_account(account)) then
         local ready = ready_key(priority, account)
         local lane = take_lane(ready, priority == 'b' and math.min(most, bulk_room()) or most)
         if lane then
@@ -137,15 +158,14 @@ do -- a script has room for 200 local names
 
   function note_turn(account, bot)
     if turned[account] and in_bots[account] then return end
-    turned[account], in_bots[account], bots_in_turn = true, true, nil
+    turned[account], in_bots[account] = true, true
     redis.call('ZADD', BOTS, now, account)
-    if redis.call('ZADD', SERVED, now, bot) == 1 then many_served = nil end
-    is_served[bot] = true
-    redis.call('PEXPIRE', SERVED, OF_LATE_MS)
+    if bots_in_turn and bots_in_turn[2] then bots_in_turn = nil end -- one alone stays the first
+    note_served(bot)
   end
 
   at_start(function()
-    hand, many_served, is_served = { all = {}, bulk = {}, bulk_of_all = 0 }, nil, {}
-    turned, taken, at_once = {}, {}, {}
+    hand, many_served, last_served = { all = {}, bulk = {}, bulk_of_all = 0 }, nil, {}
+    turned, taken = {}, {}
   end)
 end

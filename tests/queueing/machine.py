@@ -387,7 +387,7 @@ class QueueMachine(RuleBasedStateMachine):
     def _leave(self, leaving: Process) -> None:
         self.world.run(leaving.queue.close())
         for grant in [grant for grant in self.model.held.values() if grant.process == leaving.number]:
-            self.model.left_in_hand(grant)
+            self.model.left_in_hand(grant, self.now)
         self.heard.pop(leaving.number, None)
 
     @rule(ms=st.sampled_from([1, 33, 253, 505, 1010, 1510, 2000, 3030, 7000]))

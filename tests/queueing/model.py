@@ -182,9 +182,11 @@ class Model:
                 self.logs[scope][grant.token] = grant.at + written
                 self.left[scope].append(grant.at + written)
 
-    def left_in_hand(self, grant: Grant) -> None:
-        """Its process ended cleanly. That it was not written is likely, not sure."""
+    def left_in_hand(self, grant: Grant, now: int) -> None:
+        """Its process ended cleanly, now. That it was not written is likely, not sure."""
         self.departed(grant, self.slack)
+        lane, at = grant.entry.lane, min(grant.at + self.slack, now)
+        self.logs[lane][grant.token] = self.left[lane][-1] = at
         self.give_back(grant)
         grant.entry.status = "pending"
 

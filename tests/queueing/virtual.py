@@ -213,7 +213,7 @@ class RedisWorld(World):
         return Answer(
             [
                 (lane.decode(), token.decode(), entry.split()[0].decode(), attempts, takeovers)
-                for lane, token, attempts, takeovers, entry, *_ in grants
+                for lane, token, attempts, takeovers, entry, _ in zip(*[iter(grants)] * 6, strict=True)
             ],
             [token.decode() for token in stale],
             [token.decode() for token in lost],
