@@ -74,7 +74,9 @@ def _singly(bench: Bench, crew: Crew, most: float) -> None:
     if crew.entrant in (TELEQUEUE, RPUSH, TASKIQ_LIST) and not bench.quick:
         rates["half"] = most / 2
     for name, rate in rates.items():
-        p50, p99 = spread(latency(bench.place, crew, rate, 1.0 if bench.quick else 2.0))
+        # At idle a second has few messages, and the 99th of a hundred is the last but one.
+        seconds = 1.0 if bench.quick else 6.0 if name == "idle" else 2.0
+        p50, p99 = spread(latency(bench.place, crew, rate, seconds))
         bench.book.note(f"{name}.p50", crew.entrant.name, p50)
         bench.book.note(f"{name}.p99", crew.entrant.name, p99)
         bench.book.note(f"{name}.rate", crew.entrant.name, rate)

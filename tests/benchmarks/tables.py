@@ -69,7 +69,7 @@ TABLES = (
         Table(f"slow{many}", f"Drain, 50 ms, {many} process{'es' * (many > 1)}", _SLOW, f"Possible are {200 * many}/s.")
         for many in (1, 2, 4)
     ),
-    _wait("idle", "From enqueue to arrival, at idle", "One message every 20 ms, by one producer, 100 of them a round."),
+    _wait("idle", "From enqueue to arrival, at idle", "One message every 20 ms, by one producer, 300 of them a round."),
     _wait("half", "From enqueue to arrival, at half load", "At half the rate of the entrant's own drain."),
     Table(
         "bulk",
