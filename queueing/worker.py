@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import msgspec
+
 from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.errors import QueueUnavailable
 from queueing.events import (
@@ -80,16 +82,14 @@ class Permit:
         return self.ask()
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
+class _Done(msgspec.Struct, frozen=True, gc=False):
     """An attempt that ended and that the queue has not confirmed yet. `took`: seconds."""
 
     settlement: Settlement
     took: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(msgspec.Struct, frozen=True, gc=False):
     """The arguments of one claim, repeated as they are until the queue answers."""
 
     want: int
