@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from queueing.contract import Settlement
 from queueing.limits import WRITE_AT_ONCE
 from queueing.memory_desk import Held, MemoryDesk, expires_at

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 import msgspec
 
@@ -26,6 +25,7 @@ from queueing.events import (
     Released,
     Unavailable,
 )
+from queueing.grants import Grants
 from queueing.message import Message
 from queueing.retry import Ack, Bury, Hold, Move, Outcome, Release, RetryLater, RetryPolicy, decide
 from queueing.tasks import end
@@ -54,24 +54,25 @@ _DRAIN_PAUSE = 0.01
 """Seconds between two calls that only drain the front door, all coroutines being busy: 100 elements a call make 10,000
 a second a process, and leave the server time for those that send."""
 
-_failures: ContextVar[int] = ContextVar("failures_so_far", default=0)
-_takeovers: ContextVar[int] = ContextVar("takeovers_so_far", default=0)
+_lease: ContextVar[Lease | None] = ContextVar("lease", default=None)
+"""Of the message that is being delivered."""
 
 _logger = logging.getLogger(__name__)
 
 
 def failures_so_far() -> int:
     """How often the message failed before that is being delivered: for a Deliver, which is not told."""
-    return _failures.get()
+    lease = _lease.get()
+    return 0 if lease is None else lease.attempts
 
 
 def takeovers_so_far() -> int:
     """How often the message was taken over from a dead process before, likewise."""
-    return _takeovers.get()
+    lease = _lease.get()
+    return 0 if lease is None else lease.takeovers
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(msgspec.Struct, frozen=True, gc=False):
     """What a worker gives as `may_write`."""
 
     ask: MayWrite
@@ -128,7 +129,7 @@ class Worker:
         self._policy = policy
         self._observe = observe
         self._turn = turn
-        self._granted: asyncio.Queue[Lease] = asyncio.Queue()
+        self._granted = Grants()
         self._held: dict[str, Lease] = {}
         self._lost: set[str] = set()
         self._written: dict[str, float] = {}
@@ -266,7 +267,7 @@ class Worker:
         self._lost.update(claim.lost)
         for lease in claim.leases:
             self._held[lease.token] = lease
-            self._granted.put_nowait(lease)
+            self._granted.put(lease)
 
     async def _pause(self, request: _Request, claim: Claim) -> None:
         """Until there is a reason for the next call: a settlement, the bell, a lane that is due, or long silence."""
@@ -307,8 +308,7 @@ class Worker:
         return _Done(Settlement(lease, decision, lag), time.monotonic() - started)
 
     async def _outcome(self, lease: Lease) -> Outcome:
-        _failures.set(lease.attempts)
-        _takeovers.set(lease.takeovers)
+        _lease.set(lease)
         try:
             permit = Permit(lambda: self._may_write(lease), lambda: self._note_last_byte(lease))
             return await self._deliver(lease.message, permit)
