@@ -58,10 +58,10 @@ class Posts:
 
         Raises OSError if there is no connection or it ends before the answer does, and TimeoutError.
         """
-        loop = asyncio.get_running_loop()
         target = _target(url)
         connection = self._take(target)
         if connection is None:
+            loop = asyncio.get_running_loop()
             ends = loop.time() + seconds
             async with asyncio.timeout(seconds):
                 connection = await self._connect(target)

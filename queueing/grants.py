@@ -10,7 +10,8 @@ class Grants:
     """In the order in which they came, to the coroutines in the order in which they asked. asyncio.Queue does the same,
     and more, in three times the time; one passes for each message."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop  # to ask which one runs is a system call
         self._leases: deque[Lease] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
 
@@ -23,7 +24,7 @@ class Grants:
 
     async def get(self) -> Lease:
         while not self._leases:
-            idle = asyncio.get_running_loop().create_future()
+            idle = self._loop.create_future()
             self._idle.append(idle)
             await idle
         return self._leases.popleft()

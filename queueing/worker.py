@@ -129,7 +129,7 @@ class Worker:
         self._policy = policy
         self._observe = observe
         self._turn = turn
-        self._granted = Grants()
+        self._granted: Grants
         self._held: dict[str, Lease] = {}
         self._lost: set[str] = set()
         self._written: dict[str, float] = {}
@@ -162,6 +162,7 @@ class Worker:
         return self._puller is not None and not any(task.done() for task in (self._puller, *self._coroutines))
 
     async def start(self) -> None:
+        self._granted = Grants(asyncio.get_running_loop())
         self._puller = asyncio.create_task(self._pull(), name="puller")
         self._coroutines = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.workers)]
         for task in (self._puller, *self._coroutines):
