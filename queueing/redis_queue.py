@@ -121,6 +121,7 @@ class RedisQueue(RedisDesk):
         self._ends = Ends(self._connect, self._keys.ends)
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()  # to ask which one runs is a system call
         # A claim is repeated by its caller, who knows that it is the same one: no second try behind its back.
         self._redis = self._connect(Retry(NoBackoff(), 0))
         # These scripts and commands may run twice: they carry an operation id, only read, or set the same again.
@@ -251,7 +252,7 @@ class RedisQueue(RedisDesk):
     async def wait(self, timeout: float) -> None:
         if not self._woken.is_set():
             self._listen.set()
-            self._waits_until = asyncio.get_running_loop().time() + min(timeout, aligned(self._lease_seconds / 5))
+            self._waits_until = self._loop.time() + min(timeout, aligned(self._lease_seconds / 5))
             self._wait_on()
             try:
                 await self._woken.wait()
@@ -263,14 +264,13 @@ class RedisQueue(RedisDesk):
 
     def _wait_on(self) -> None:
         """Wakes the process when it is time: for what it waits for, or for its look."""
-        loop = asyncio.get_running_loop()
-        seconds = self._waits_until - loop.time()
+        seconds = self._waits_until - self._loop.time()
         if self._idle:
             seconds = min(seconds, self._looks.wake_in(_LOOK_EVERY))
-        self._timer = loop.call_later(seconds, self._wake)
+        self._timer = self._loop.call_later(seconds, self._wake)
 
     def _wake(self) -> None:
-        if asyncio.get_running_loop().time() >= self._waits_until or (self._idle and self._looks.take(_LOOK_EVERY)):
+        if self._loop.time() >= self._waits_until or (self._idle and self._looks.take(_LOOK_EVERY)):
             self._woken.set()
         else:
             self._wait_on()

@@ -73,14 +73,18 @@ def takeovers_so_far() -> int:
 
 
 class Permit(msgspec.Struct, frozen=True, gc=False):
-    """What a worker gives as `may_write`."""
+    """What a worker gives as `may_write`: both functions are asked with the lease."""
 
-    ask: MayWrite
-    note_end: Callable[[], None]
-    """Says that the last byte is written now: for the limits, it left then."""
+    ask: Callable[[Lease], bool]
+    note: Callable[[Lease], None]
+    lease: Lease
 
     def __call__(self) -> bool:
-        return self.ask()
+        return self.ask(self.lease)
+
+    def note_end(self) -> None:
+        """Says that the last byte is written now: for the limits, it left then."""
+        self.note(self.lease)
 
 
 class _Done(msgspec.Struct, frozen=True, gc=False):
@@ -311,8 +315,7 @@ class Worker:
     async def _outcome(self, lease: Lease) -> Outcome:
         _lease.set(lease)
         try:
-            permit = Permit(lambda: self._may_write(lease), lambda: self._note_last_byte(lease))
-            return await self._deliver(lease.message, permit)
+            return await self._deliver(lease.message, Permit(self._may_write, self._note_last_byte, lease))
         except Exception as error:  # whatever one message does, the next is served
             _logger.exception("delivering message %s failed in a way nobody foresaw", lease.message.id)
             return RetryLater(f"{type(error).__name__} inside telequeue, see its log", "internal_error")
