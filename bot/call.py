@@ -13,8 +13,9 @@ be in the store already, and whoever can name it by its digest knows it.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
+
+import msgspec
 
 from queueing.errors import MalformedMessage
 
@@ -67,8 +68,7 @@ class FileRef(TypedDict):
     use: NotRequired[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A method of the Bot API and its parameters, of JSON's types; `chat_id` among them.
 
     files: by the names of their parts. whole: Telegram's answer is kept as it is, for who waits for it.
@@ -76,7 +76,7 @@ class Call:
 
     method: str
     parameters: dict[str, Any]
-    files: Mapping[str, FileRef] = field(default_factory=dict)
+    files: Mapping[str, FileRef] = msgspec.field(default_factory=dict)
     whole: bool = False
 
 
@@ -86,8 +86,8 @@ def parse_call(body: Mapping[str, Any], chat: str, *, whole: bool = False) -> Ca
     Raises CallRefused with the reason `forbidden_method`, `local_file` or `malformed`; its text names the field.
     """
     method = _method(body.get("method"))
-    for name in body.keys() - _FIELDS:
-        raise CallRefused(f"{name} is not a field of a message")
+    if not body.keys() <= _FIELDS:
+        raise CallRefused(f"{min(body.keys() - _FIELDS)} is not a field of a message")
     kwargs = body.get("kwargs")
     if kwargs is None:
         kwargs = {}
@@ -105,8 +105,8 @@ def parse_call(body: Mapping[str, Any], chat: str, *, whole: bool = False) -> Ca
     # Order and limits are those of the message's own chat: a call to another one would escape both.
     parameters["chat_id"] = int(chat) if _NUMBER.fullmatch(chat) else chat
     _check_message(method, parameters)
-    for part in files.keys() & parameters.keys():
-        raise CallRefused(f"{part} is given twice: in kwargs and in files")
+    if files and (twice := files.keys() & parameters.keys()):
+        raise CallRefused(f"{min(twice)} is given twice: in kwargs and in files")
     return Call(method, parameters, files, whole)
 
 

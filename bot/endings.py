@@ -47,9 +47,8 @@ class Endings:
         self._over = False
 
     def __call__(self, event: Event, /) -> None:
-        match event:
-            case Acked(message) | Buried(message) if message is not None:
-                self.told(message.id)
+        if self._waiting and isinstance(event, Acked | Buried) and event.message is not None:
+            self.told(event.message.id)
 
     def told(self, id: str) -> None:
         """This message has ended; for Front.hear_ends."""

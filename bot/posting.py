@@ -58,10 +58,10 @@ class Posts:
 
         Raises OSError if there is no connection or it ends before the answer does, and TimeoutError.
         """
-        loop = asyncio.get_running_loop()
         target = _target(url)
         connection = self._take(target)
         if connection is None:
+            loop = asyncio.get_running_loop()
             ends = loop.time() + seconds
             async with asyncio.timeout(seconds):
                 connection = await self._connect(target)
@@ -145,6 +145,8 @@ class _Connection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self._sized = False
@@ -167,7 +169,9 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         self._answer = answer = self.loop.create_future()
         self._transport.write(request)
-        late = self.loop.call_later(seconds, self._end_late, answer)
+        self._until = self.loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._until:
+            self._watch()
         try:
             return await answer  # type: ignore[no-any-return]
         except asyncio.CancelledError:
@@ -175,8 +179,22 @@ class _Connection(asyncio.Protocol):
                 self._answer = None
                 self.abort()
             raise
-        finally:
-            late.cancel()
+
+    def _watch(self) -> None:
+        """The timer stays for the requests that follow: to make one takes longer than what it is for."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(self._until, self._look_at_the_time)
+
+    def _look_at_the_time(self) -> None:
+        self._timer = None
+        if self._answer is None:
+            return
+        if self._until <= self.loop.time():
+            self._fail(TimeoutError())
+            self.abort()
+        else:
+            self._watch()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -193,6 +211,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
         self._pool.forget(self)
         if self._until_close and exc is None:
             self._succeed()
@@ -238,11 +258,6 @@ class _Connection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
             answer.set_exception(error)
-
-    def _end_late(self, answer: "asyncio.Future[tuple[int, bytes]]") -> None:
-        if self._answer is answer:
-            self._fail(TimeoutError())
-            self.abort()
 
 
 def _unpacked(body: bytes) -> bytes:

@@ -288,6 +288,7 @@ class Runtime:
         Raises BotAppFailed, with nothing started.
         """
         await self._make_application()
+        self._started.callback(self.metrics.write)
         if self._shared:
             self._started.push_async_callback(self._shared.redis.aclose)
         if own := self._queues.own:

@@ -8,12 +8,13 @@ import asyncio
 import json
 import logging
 import re
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
+from msgspec import structs
 from telegram import Bot
 from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, InvalidToken, NetworkError, TelegramError
 
@@ -93,7 +94,7 @@ class Sender:
         try:
             call = parse_call(message.body, message.chat, whole=message.awaited)
             if message.results:
-                call = replace(call, parameters=resolve(call.parameters, message.results))
+                call = structs.replace(call, parameters=resolve(call.parameters, message.results))
             return await self._deliver_call(message.bot, call)
         except CallRefused as error:
             return Rejected(str(error), error.reason)
@@ -110,12 +111,12 @@ class Sender:
             MAY_WRITE.reset(asked)
 
     async def _deliver_call(self, bot_id: str, call: Call) -> Outcome:
-        deadline = asyncio.get_running_loop().time() + self._send_timeout * (UPLOAD_FACTOR if call.files else 1)
+        deadline = time.monotonic() + self._send_timeout * (UPLOAD_FACTOR if call.files else 1)
         if not call.files:
             return await self._deliver(bot_id, call, (), deadline)
         if self._files is None:
             raise FileGone
-        async with asyncio.timeout_at(deadline):
+        async with asyncio.timeout(self._left(deadline)):
             parts = await self._files.open(call.files)
         outcome = await self._deliver(bot_id, call, parts, deadline)
         if isinstance(outcome, Sent):
@@ -160,7 +161,7 @@ class Sender:
         self._refused.put(_id(bot), [*others[-_REFUSED:], bot.token])
 
     async def _tokens(self, bot_id: str, deadline: float) -> list[str]:
-        async with asyncio.timeout_at(deadline):
+        async with asyncio.timeout(self._left(deadline)):
             stored = await self._credentials.credentials(bot_id)
         if self._own_token is not None and self._own_token not in stored:
             stored = [self._own_token, *stored]
@@ -185,7 +186,8 @@ class Sender:
             outcome = classify(error)
             if not isinstance(error, _AUTHENTICATED):
                 return outcome
-        await self._remember(bot, deadline)
+        if self._bots.get(_id(bot)) is not bot:
+            await self._remember(bot, deadline)
         return outcome
 
     async def _check_token(self, bot: Bot, deadline: float) -> None:
@@ -204,19 +206,17 @@ class Sender:
     async def _remember(self, bot: Bot, deadline: float) -> None:
         """Keeps a token that worked, here and for the other processes."""
         bot_id = _id(bot)
-        if self._bots.get(bot_id) is bot:
-            return
         self._bots.put(bot_id, bot)
         self._refused.put(bot_id, [])
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(self._left(deadline)):
                 await self._credentials.register(bot_id, bot.token)
         except (QueueError, TimeoutError) as error:
             log.warning("the token of bot %s could not be stored: %s", bot_id, error)
 
     def _left(self, deadline: float) -> float:
         """Seconds until the deadline, and never 0, which would mean for ever."""
-        return max(deadline - asyncio.get_running_loop().time(), 0.001)
+        return max(deadline - time.monotonic(), 0.001)
 
 
 def _id(bot: Bot) -> str:
@@ -238,6 +238,8 @@ def _receipt(result: Any) -> str | None:
 
 def _id_of_chat(name: object, result: Any) -> str | None:
     """The id of the chat that was sent to by its @name, if Telegram's answer tells it."""
+    if not isinstance(name, str):
+        return None
     message = result[0] if isinstance(result, list) and result else result
     match message:
         case {"chat": {"id": int(id), "username": str(username)}} if name == f"@{username.lower()}":

@@ -174,13 +174,13 @@ class AiohttpRequest(BaseRequest):
             _, answer = await self._post(url, _json(parameters), gate, seconds)
         return self.parse_json_payload(answer)["result"]
 
-    async def _post(self, url: str, body: bytes, gate: "_Gate", seconds: float) -> tuple[int, bytes]:
-        return await _judged(self._posts.post(url, body, gate.enter, seconds), gate, seconds)
+    def _post(self, url: str, body: bytes, gate: "_Gate", seconds: float) -> Awaitable[tuple[int, bytes]]:
+        return _judged(self._posts.post(url, body, gate.enter, seconds), gate, seconds)
 
-    async def _exchange(
+    def _exchange(
         self, method: str, url: str, form: Form | None, gate: "_Gate", seconds: float
-    ) -> tuple[int, bytes]:
-        return await _judged(self._by_aiohttp(method, url, form, gate, seconds), gate, seconds)
+    ) -> Awaitable[tuple[int, bytes]]:
+        return _judged(self._by_aiohttp(method, url, form, gate, seconds), gate, seconds)
 
     async def _by_aiohttp(
         self, method: str, url: str, form: Form | None, gate: "_Gate", seconds: float

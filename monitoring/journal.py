@@ -2,7 +2,21 @@
 
 import logging
 
-from queueing.events import Available, Buried, ClockJumped, Event, Fenced, Reaped, Released, Trimmed, Unavailable
+from queueing.events import (
+    Acked,
+    Available,
+    Buried,
+    Claimed,
+    ClockJumped,
+    Event,
+    Fenced,
+    Reaped,
+    Released,
+    Trimmed,
+    Unavailable,
+)
+
+_GOES_WELL = frozenset((Claimed, Acked))
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +47,8 @@ class Journal:
         self._away = False
 
     def __call__(self, event: Event, /) -> None:
+        if type(event) in _GOES_WELL:
+            return
         match event:
             case Released(message, "unauthorized", error, delay, _):
                 pause = "its token worked and is refused now; its messages wait for a person"

@@ -5,24 +5,28 @@ scraped adds up all of them: counters and histograms of processes that ended sta
 goes back; gauges are of the live ones (`livesum`; gunicorn's `child_exit` removes the others). Without that variable
 the numbers are this process's. How deep the queue is, is asked of the queue itself at each scrape.
 
+What is counted for each message is written a little later (monitoring/gathering.py).
+
 Labels come from fixed sets; a value outside its set, which some program may have put into a message, counts as "other".
 """
 
 import asyncio
 import itertools
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from monitoring.gathering import GatheredCounter, GatheredHistogram, Gathering
 from monitoring.snapshot import Snapshot
 from queueing.contract import QueueStats
 from queueing.events import Acked, Buried, Claimed, Enqueued, Event, Limited, Reaped, Released
-from queueing.message import Message, Priority
+from queueing.message import Priority
 
 WEBHOOK_RESULTS = (
     "accepted",
@@ -83,8 +87,20 @@ class Metrics:
         self._workers = self._gauge("workers", "Worker coroutines.")
         self._busy = self._gauge("workers_busy", "Worker coroutines with a message in hand.")
         self._processes = self._gauge("processes", "Processes.")
-        self._sent_series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._show_zeros(backends)
+        self._gathering = Gathering()
+        self._gathered_pickup = self._gathering.histogram(self._pickup)
+        self._gathered_sent: dict[tuple[str, Priority], tuple[GatheredCounter, GatheredHistogram]] = {}
+        self._gathered_sends: dict[str, GatheredHistogram] = {}
+        self._kinds: dict[type[Any], Callable[[Any, str], None]] = {
+            Enqueued: self._count_enqueued,
+            Claimed: self._count_claimed,
+            Acked: self._count_sent,
+            Released: self._count_released,
+            Buried: self._count_buried,
+            Reaped: self._count_reaped,
+            Limited: self._count_limited,
+        }
 
     def _counter(self, name: str, help: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(f"telequeue_{name}", help, labels, registry=self.registry)
@@ -115,45 +131,57 @@ class Metrics:
 
     def count(self, event: Event, backend: str) -> None:
         """It happened in this one of the queues."""
-        match event:
-            case Enqueued(message):
-                self._enqueued.labels(backend, message.priority.value).inc()
-            case Claimed(_, waited):
-                self._pickup.observe(waited)
-            case Acked(message, took, since_accepted):
-                self._count_sent(message, took, since_accepted, backend)
-            case Released(_, reason, _, _, uncertain):
-                self._count_released(reason, uncertain=uncertain)
-            case Buried(_, reason, _, uncertain):
-                self._uncertain.inc(uncertain)
-                self._dead.labels(self._reason(reason)).inc()
-            case Reaped(_, recovered, held):
-                self._uncertain.inc(recovered)
-                self._recovered.inc(recovered)
-                self._dead.labels(self._reason("uncertain")).inc(held)
-            case Limited(scope, times) if scope in LIMIT_SCOPES:
-                self._limited.labels(scope).inc(times)
+        if count := self._kinds.get(type(event)):
+            count(event, backend)
 
-    def _count_sent(self, message: Message, took: float, since_accepted: float, backend: str) -> None:
-        sent, delivery = self._of_sent(backend, message.priority.value)
+    def _count_enqueued(self, event: Enqueued, backend: str) -> None:
+        self._enqueued.labels(backend, event.message.priority.value).inc()
+
+    def _count_claimed(self, event: Claimed, _backend: str) -> None:
+        self._gathered_pickup.observe(event.waited)
+        self._gathering.note()
+
+    def _count_sent(self, event: Acked, backend: str) -> None:
+        message = event.message
+        sent, delivery = self._gathered_sent.get((backend, message.priority)) or self._of_sent(
+            backend, message.priority
+        )
         sent.inc()
-        delivery.observe(since_accepted)
+        delivery.observe(event.since_accepted)
         method = self._methods.get(str(message.body.get("method", "sendMessage")).lower(), OTHER)
-        self._send.labels(method).observe(took)
+        (self._gathered_sends.get(method) or self._of_sends(method)).observe(event.took)
+        self._gathering.note()
 
-    def _of_sent(self, backend: str, priority: str) -> tuple[Counter, Histogram]:
-        """The series of a message that was sent: looked up once, for `labels` takes longer than to count."""
-        if (series := self._sent_series.get((backend, priority))) is None:
-            series = self._sent.labels(backend, priority), self._delivery.labels(priority)
-            self._sent_series[backend, priority] = series
+    def _of_sent(self, backend: str, priority: Priority) -> tuple[GatheredCounter, GatheredHistogram]:
+        sent = self._gathering.counter(self._sent.labels(backend, priority.value))
+        series = sent, self._gathering.histogram(self._delivery.labels(priority.value))
+        self._gathered_sent[backend, priority] = series
         return series
 
-    def _count_released(self, reason: str | None, *, uncertain: bool) -> None:
-        self._uncertain.inc(uncertain)
+    def _of_sends(self, method: str) -> GatheredHistogram:
+        self._gathered_sends[method] = series = self._gathering.histogram(self._send.labels(method))
+        return series
+
+    def _count_released(self, event: Released, _backend: str) -> None:
+        reason = event.reason
+        self._uncertain.inc(event.uncertain)
         if reason is not None:
             self._retried.labels(self._reason(reason)).inc()
         if reason == "flood":
             self._limited.labels(reason).inc()
+
+    def _count_buried(self, event: Buried, _backend: str) -> None:
+        self._uncertain.inc(event.uncertain)
+        self._dead.labels(self._reason(event.reason)).inc()
+
+    def _count_reaped(self, event: Reaped, _backend: str) -> None:
+        self._uncertain.inc(event.recovered)
+        self._recovered.inc(event.recovered)
+        self._dead.labels(self._reason("uncertain")).inc(event.held)
+
+    def _count_limited(self, event: Limited, _backend: str) -> None:
+        if event.scope in LIMIT_SCOPES:
+            self._limited.labels(event.scope).inc(event.times)
 
     def _reason(self, reason: str) -> str:
         return reason if reason in self._reasons else OTHER
@@ -180,10 +208,15 @@ class Metrics:
         self._workers.set(workers)
         self._busy.set(busy)
 
+    def write(self) -> None:
+        """Writes what is gathered: the last thing to do for a process that ends."""
+        self._gathering.write()
+
     async def page(self, snapshot: Snapshot, updates: Snapshot | None = None) -> bytes:
         """The text for one scrape: what the processes counted, and what the queues say of themselves. updates: of the
         queue of updates, if there is one."""
         stats = await snapshot.read()
+        self.write()
         shown = CollectorRegistry()
         shown.register(QueueGauges(snapshot.backend, stats))
         if updates and (waiting := await updates.read()):

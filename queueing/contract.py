@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from queueing.message import Message, MessageState
 from queueing.retry import Decision
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """A message that is ours until a deadline.
 
     token:    proves the lease to the queue; unique for ever.
@@ -29,8 +30,7 @@ class Lease:
     write_by: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What became of a lease.
 
     written: seconds from `lease.granted_at` to the writing of the request; None: nothing was written, so it takes
@@ -42,8 +42,7 @@ class Settlement:
     written: float | None = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What one call of `claim` brought.
 
     leases:  as many as asked for, or fewer. One a lane at most.
@@ -66,7 +65,7 @@ class Claim:
     more: bool = False
     kept: Sequence[str] = ()
     jumped: float = 0.0
-    limited: Mapping[str, int] = field(default_factory=dict)
+    limited: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

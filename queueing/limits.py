@@ -49,6 +49,11 @@ class RateLimits:
             return own
         return self.group if chat.startswith(("-", "@")) else self.chat
 
+    @property
+    def limit_all(self) -> bool:
+        """Whether some limit holds for each message, whatever its chat."""
+        return bool((self.bot.count and self.paid.count) or (self.chat.count and self.group.count and not self.chats))
+
     def limits(self, chat: str, *, paid: bool = False) -> bool:
         """Whether any limit holds for a message to this chat."""
         return bool(self.of_bot(paid=paid).count or self.of_chat(chat).count)

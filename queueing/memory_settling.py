@@ -1,7 +1,8 @@
 """What becomes of a lease, within one process: the same as what lua/claim.lua settles."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from queueing.contract import Settlement
 from queueing.limits import WRITE_AT_ONCE
@@ -90,7 +91,7 @@ class MemorySettling(MemoryDesk):
             return
         match release.scope:
             case Scope.RECEIVER if self._is_outage(held, now):
-                release = replace(release, delay=0.0, counts=False)
+                release = structs.replace(release, delay=0.0, counts=False)
             case Scope.CHAT:
                 self._note_answer(held)
                 self._gate.flooded(lane.name, lane.bot, until, now)

@@ -96,6 +96,8 @@ class RedisQueue(RedisDesk):
         self._queue_max = queue_max
         self._default_bot = default_bot or ""
         self._limits = limits
+        # A single chat's limit may be set for another of its names, which only the server knows.
+        self._all_limited = bool(limits.chats) or limits.limit_all
         self._uncertain = uncertain
         self._timeout = timeout
         super().__init__(Keys(name), _limits_arg(limits), "" if ttl is None else str(_ms(ttl)))
@@ -119,6 +121,7 @@ class RedisQueue(RedisDesk):
         self._ends = Ends(self._connect, self._keys.ends)
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()  # to ask which one runs is a system call
         # A claim is repeated by its caller, who knows that it is the same one: no second try behind its back.
         self._redis = self._connect(Retry(NoBackoff(), 0))
         # These scripts and commands may run twice: they carry an operation id, only read, or set the same again.
@@ -233,8 +236,7 @@ class RedisQueue(RedisDesk):
         if results:
             texts = [text.decode() for text in results]
             message = message.changed(results=dict(zip(texts[::2], texts[1::2], strict=True)))
-        # A single chat's limit may be set for another of its names, which only the server knows.
-        limited = bool(self._limits.chats) or self._limits.limits(chat, paid=message.paid)
+        limited = self._all_limited or self._limits.limits(chat, paid=message.paid)
         write_by = asked + WRITE_WITHIN if limited else None
         return Lease(token, lane, message, attempts, takeovers, granted_at=asked, write_by=write_by)
 
@@ -250,7 +252,7 @@ class RedisQueue(RedisDesk):
     async def wait(self, timeout: float) -> None:
         if not self._woken.is_set():
             self._listen.set()
-            self._waits_until = asyncio.get_running_loop().time() + min(timeout, aligned(self._lease_seconds / 5))
+            self._waits_until = self._loop.time() + min(timeout, aligned(self._lease_seconds / 5))
             self._wait_on()
             try:
                 await self._woken.wait()
@@ -262,14 +264,13 @@ class RedisQueue(RedisDesk):
 
     def _wait_on(self) -> None:
         """Wakes the process when it is time: for what it waits for, or for its look."""
-        loop = asyncio.get_running_loop()
-        seconds = self._waits_until - loop.time()
+        seconds = self._waits_until - self._loop.time()
         if self._idle:
             seconds = min(seconds, self._looks.wake_in(_LOOK_EVERY))
-        self._timer = loop.call_later(seconds, self._wake)
+        self._timer = self._loop.call_later(seconds, self._wake)
 
     def _wake(self) -> None:
-        if asyncio.get_running_loop().time() >= self._waits_until or (self._idle and self._looks.take(_LOOK_EVERY)):
+        if self._loop.time() >= self._waits_until or (self._idle and self._looks.take(_LOOK_EVERY)):
             self._woken.set()
         else:
             self._wait_on()
@@ -380,6 +381,9 @@ _ARGUMENTS = 5
 """Of a settlement in lua/claim.lua, after verb, lane, token and time of writing; what a verb does not need is empty."""
 
 
+_UNTRIED = Release()
+
+
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
@@ -422,13 +426,13 @@ def _limits_arg(limits: RateLimits) -> str:
     return " ".join(f"{name} {rate.count} {(rate.period + MARGIN) * 1000:.3f}" for name, rate in rates.items())
 
 
-def _settlement_args(settlement: Settlement) -> list[str]:
-    lane, token = settlement.lease.lane, settlement.lease.token
-    nothing = settlement.written is None or settlement.decision == Release()
-    written = "" if nothing else str(_ms(settlement.written or 0.0))
-    match settlement.decision:
+def _settlement_args(settlement: Settlement) -> list[str | int]:
+    lease, decision = settlement.lease, settlement.decision
+    nothing = settlement.written is None or decision == _UNTRIED
+    written = "" if nothing else _ms(settlement.written or 0.0)
+    match decision:
         case Ack(result, chat):
-            rest = ["ack", result or "", chat or ""]
+            return ["ack", lease.lane, lease.token, written, result or "", chat or "", "", "", ""]
         case Release(delay, reason, error, counts, _, scope):
             rest = ["release", str(_ms(delay)), str(int(counts)), scope, reason or "", _one_line(error)]
         case Bury(reason, error, _, scope):
@@ -438,4 +442,4 @@ def _settlement_args(settlement: Settlement) -> list[str]:
         case Move(chat, error):
             rest = ["move", chat, _one_line(error)]
     verb, *arguments = rest
-    return [verb, lane, token, written, *arguments, *[""] * (_ARGUMENTS - len(arguments))]
+    return [verb, lease.lane, lease.token, written, *arguments, *[""] * (_ARGUMENTS - len(arguments))]

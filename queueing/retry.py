@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+import msgspec
+
 from queueing.message import Uncertain
 
 
@@ -24,8 +26,7 @@ class Scope(StrEnum):
     RECEIVER = "receiver"
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """Delivered. `result` is JSON text that is kept with a tracked message (for Telegram: the message id).
 
     chat: the receiver's own name of the chat, if it turned out to be another than the message's.
@@ -35,8 +36,7 @@ class Sent:
     chat: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RetryLater:
+class RetryLater(msgspec.Struct, frozen=True, gc=False):
     """Not delivered, may be later.
 
     error:   what happened, in one line, for the operator.
@@ -53,40 +53,35 @@ class RetryLater:
     scope: Scope = Scope.MESSAGE
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True, gc=False):
     """Will never be delivered. `reason` is a class, a label of `messages_dead_total`; `error` the receiver's words."""
 
     error: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True, gc=False):
     """Not delivered: the chat has another name now, under which it is to be tried. Costs no attempt."""
 
     chat: str
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unsent:
+class Unsent(msgspec.Struct, frozen=True, gc=False):
     """Was not tried: the lease was about to end, or the process is stopping. Costs nothing."""
 
 
 Outcome = Sent | RetryLater | Rejected | Moved | Unsent
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(msgspec.Struct, frozen=True, gc=False):
     """Done; leaves its lane, which is from now on that of `chat`, if one is given."""
 
     result: str | None = None
     chat: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True, gc=False):
     """Stays at the head of its lane; what `scope` names waits for `delay` seconds. `reason` and `error` are None when
     nothing was tried: then it did not leave, and costs nothing of any limit."""
 
@@ -98,8 +93,7 @@ class Release:
     scope: Scope = Scope.MESSAGE
 
 
-@dataclass(frozen=True, slots=True)
-class Bury:
+class Bury(msgspec.Struct, frozen=True, gc=False):
     """Goes to the dead letters, unless `scope` is RECEIVER and there is an outage: then it stays.
 
     uncertain: its last attempt may have delivered it.
@@ -111,16 +105,14 @@ class Bury:
     scope: Scope = Scope.MESSAGE
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """Leaves its lane for the dead letters, as `uncertain`, until a person decides; also in an outage."""
 
     error: str
     scope: Scope = Scope.MESSAGE
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(msgspec.Struct, frozen=True, gc=False):
     """Stays in its place of a lane that is from now on that of `chat`."""
 
     chat: str

@@ -96,7 +96,7 @@ class Function(Script):
         for _ in range(_TRIES if is_tried else 0):
             with mapped_errors():
                 try:
-                    return await redis.fcall(self.function, 1, key, *args)
+                    return await redis.execute_command("FCALL", self.function, 1, key, *args)  # type: ignore[no-untyped-call]
                 except ResponseError as error:
                     self._refused = _is_refusal(error)
                     if not self._refused and "Function not found" not in str(error):

@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+
+import msgspec
 
 from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.errors import QueueUnavailable
@@ -24,6 +25,7 @@ from queueing.events import (
     Released,
     Unavailable,
 )
+from queueing.grants import Grants
 from queueing.message import Message
 from queueing.retry import Ack, Bury, Hold, Move, Outcome, Release, RetryLater, RetryPolicy, decide
 from queueing.tasks import end
@@ -52,44 +54,47 @@ _DRAIN_PAUSE = 0.01
 """Seconds between two calls that only drain the front door, all coroutines being busy: 100 elements a call make 10,000
 a second a process, and leave the server time for those that send."""
 
-_failures: ContextVar[int] = ContextVar("failures_so_far", default=0)
-_takeovers: ContextVar[int] = ContextVar("takeovers_so_far", default=0)
+_lease: ContextVar[Lease | None] = ContextVar("lease", default=None)
+"""Of the message that is being delivered."""
 
 _logger = logging.getLogger(__name__)
 
 
 def failures_so_far() -> int:
     """How often the message failed before that is being delivered: for a Deliver, which is not told."""
-    return _failures.get()
+    lease = _lease.get()
+    return 0 if lease is None else lease.attempts
 
 
 def takeovers_so_far() -> int:
     """How often the message was taken over from a dead process before, likewise."""
-    return _takeovers.get()
+    lease = _lease.get()
+    return 0 if lease is None else lease.takeovers
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """What a worker gives as `may_write`."""
+class Permit(msgspec.Struct, frozen=True, gc=False):
+    """What a worker gives as `may_write`: both functions are asked with the lease."""
 
-    ask: MayWrite
-    note_end: Callable[[], None]
-    """Says that the last byte is written now: for the limits, it left then."""
+    ask: Callable[[Lease], bool]
+    note: Callable[[Lease], None]
+    lease: Lease
 
     def __call__(self) -> bool:
-        return self.ask()
+        return self.ask(self.lease)
+
+    def note_end(self) -> None:
+        """Says that the last byte is written now: for the limits, it left then."""
+        self.note(self.lease)
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
+class _Done(msgspec.Struct, frozen=True, gc=False):
     """An attempt that ended and that the queue has not confirmed yet. `took`: seconds."""
 
     settlement: Settlement
     took: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(msgspec.Struct, frozen=True, gc=False):
     """The arguments of one claim, repeated as they are until the queue answers."""
 
     want: int
@@ -128,7 +133,7 @@ class Worker:
         self._policy = policy
         self._observe = observe
         self._turn = turn
-        self._granted: asyncio.Queue[Lease] = asyncio.Queue()
+        self._granted: Grants
         self._held: dict[str, Lease] = {}
         self._lost: set[str] = set()
         self._written: dict[str, float] = {}
@@ -161,6 +166,7 @@ class Worker:
         return self._puller is not None and not any(task.done() for task in (self._puller, *self._coroutines))
 
     async def start(self) -> None:
+        self._granted = Grants(asyncio.get_running_loop())
         self._puller = asyncio.create_task(self._pull(), name="puller")
         self._coroutines = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.workers)]
         for task in (self._puller, *self._coroutines):
@@ -266,7 +272,7 @@ class Worker:
         self._lost.update(claim.lost)
         for lease in claim.leases:
             self._held[lease.token] = lease
-            self._granted.put_nowait(lease)
+            self._granted.put(lease)
 
     async def _pause(self, request: _Request, claim: Claim) -> None:
         """Until there is a reason for the next call: a settlement, the bell, a lane that is due, or long silence."""
@@ -307,11 +313,9 @@ class Worker:
         return _Done(Settlement(lease, decision, lag), time.monotonic() - started)
 
     async def _outcome(self, lease: Lease) -> Outcome:
-        _failures.set(lease.attempts)
-        _takeovers.set(lease.takeovers)
+        _lease.set(lease)
         try:
-            permit = Permit(lambda: self._may_write(lease), lambda: self._note_last_byte(lease))
-            return await self._deliver(lease.message, permit)
+            return await self._deliver(lease.message, Permit(self._may_write, self._note_last_byte, lease))
         except Exception as error:  # whatever one message does, the next is served
             _logger.exception("delivering message %s failed in a way nobody foresaw", lease.message.id)
             return RetryLater(f"{type(error).__name__} inside telequeue, see its log", "internal_error")

@@ -16,7 +16,7 @@ from bot.file_store import DiskFiles, RedisFiles
 from bot.files import Files
 from bot.sender import Sender
 from bot.transport import AiohttpRequest
-from queueing.contract import Queue
+from queueing.contract import Lease, Queue
 from queueing.errors import QueueUnavailable
 from queueing.limits import Rate, RateLimits
 from queueing.memory_queue import MemoryQueue
@@ -152,7 +152,7 @@ async def test_without_leave_nothing_is_written(request_: AiohttpRequest, files:
 async def test_the_end_is_told_after_the_last_byte(request_: AiohttpRequest, files: Files) -> None:
     server, message, told = SlowServer(pause=0.01), await a_document(files), []
     async with listening(server.serve) as port:
-        permit = Permit(lambda: not told, lambda: told.append(time.monotonic()))
+        permit = Permit(lambda _: not told, lambda _: told.append(time.monotonic()), Lease("t", "1:42", message))
         began = time.monotonic()
         await sender_to(port, request_, files).deliver(message, permit)
     assert len(told) == 1

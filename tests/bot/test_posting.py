@@ -54,6 +54,14 @@ def then_close(text: bytes) -> Move:
     return move
 
 
+def pause(seconds: float, text: bytes) -> Move:
+    async def move(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(seconds)
+        await answer(200, text)(writer)
+
+    return move
+
+
 async def test_what_is_written_is_a_whole_request(posts: Posts) -> None:
     async with RawServer(answer(200, b"there")) as server:
         assert await post(posts, server.url + "/api", b'{"text":"\xc3\xa4"}') == (200, b"there")
@@ -187,6 +195,19 @@ async def test_an_answer_after_the_end_is_nobody_elses(posts: Posts) -> None:
         server._moves[0] = answer(200, b"mine")
         assert await post(posts, server.url) == (200, b"mine")
         assert server.connections == 3
+
+
+async def test_each_request_has_its_own_time(posts: Posts) -> None:
+    """On one connection: a short one after a long one ends in time, and the end of a short one is not a long one's."""
+    slowly = pause(0.3, b"slowly")
+    async with RawServer(ok(), hang, ok(), slowly) as server:
+        await post(posts, server.url, seconds=60.0)
+        async with asyncio.timeout(10):
+            with pytest.raises(TimeoutError):
+                await post(posts, server.url, seconds=0.05)
+        await post(posts, server.url, seconds=0.2)
+        assert await post(posts, server.url, seconds=60.0) == (200, b"slowly")
+        assert server.connections == 2
 
 
 async def test_a_connection_that_ended_meanwhile_is_not_used(posts: Posts, eventually: Eventually) -> None:
