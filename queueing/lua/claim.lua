@@ -127,10 +127,11 @@ local function reconcile(first)
 end
 
 -- A process that leaves with its hands full may have swallowed the bell of what is still ready: it wakes one that waits.
--- So does one that may take nothing beside a suspect: it would be the one that looks, and find nothing for itself.
+-- So does one that may take nothing beside a suspect, or no more of what is left in turn, which is bulk or of one bot: it
+-- would be the one that looks, and find nothing for itself.
 local function pass_the_bell(again)
   local _, many = granted()
-  if want > many and again ~= nil then
+  if want > many and (again or again == false and redis.call('EXISTS', BOTS) == 0) then
     redis.call('SADD', IDLE, process)
     return
   end

@@ -446,6 +446,22 @@ async def test_rule_16_a_busy_process_passes_the_bell_on(redis: Redis, start: St
     assert len(claim.leases) == 1
 
 
+async def test_rule_16_who_may_have_no_more_of_what_is_ready_passes_the_bell_on(redis: Redis, start: Start) -> None:
+    """It is idle, and so may be the one that looks for all: it would find nothing for itself, again and again."""
+    taker, idle, third = await start(), await start(), await start()
+    for queue in (idle, third):
+        await queue.claim(10)
+    await redis.rpush(FRONT, *(element(chat_id=chat, priority="bulk") for chat in range(1, 21)))
+    assert len((await taker.claim(10)).leases) == 8, "of ten"
+    assert await redis.lrange(FRONT, 0, -1) == ["telequeue:bell"], "the bell rings for another"
+    held = (await idle.claim(10)).leases
+    assert len(held) == 8
+    assert not (await idle.claim(2, held=held)).leases
+    assert await redis.scard(f"{{{FRONT}}}:idle") == 0, "each was rung for once"
+    assert len((await third.claim(10)).leases) == 4
+    assert await redis.llen(FRONT) == 0, "nothing is left"
+
+
 async def test_rule_16_a_take_over_wakes_a_waiting_process(redis: Redis, start: Start) -> None:
     dead, reaping, idle = await start(), await start(), await start()
     await dead.enqueue([message(1)])
