@@ -60,6 +60,7 @@ def _shared(settings: Settings, bot_id: str, turns: Turns) -> Backends:
         updates_max=settings.updates_max,
         timeout=settings.redis_timeout,
         looks=turns.updates.look,
+        slots=turns.updates.slots,
     )
     return Backends(
         Files(RedisFiles(redis)),

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from typing import Any
+from email.utils import formatdate
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -10,10 +11,16 @@ from bot.body import ARRIVED
 
 
 class Http(HttpToolsProtocol):
-    """As uvicorn's."""
+    """As uvicorn's. The header Date is made for the first request of a second, and not every second."""
+
+    _second: ClassVar[int] = 0
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if (now := int(time.time())) != Http._second:
+            Http._second = now
+            date = (b"date", formatdate(now, usegmt=True).encode())
+            self.server_state.default_headers = [date, *self.config.encoded_headers]
         # Until its task is run it waits behind all else that the process does.
         self.scope["state"][ARRIVED] = time.monotonic()
 

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 TERM = 3.0
 """Seconds for which a seat is held without renewal."""
 
-_RENEW_EVERY = 0.75
+_RENEW_EVERY, _TRY_EVERY = 0.75, 1.0
 """Seconds between renewals, and between tries: three renewals may fail before the seat is lost."""
 
 
@@ -158,14 +158,15 @@ class Election:
                     await self._lead()
             except Exception:  # noqa: BLE001  whatever it was, somebody has to lead
                 _log.exception("the election failed, and begins anew")
-            await self._turn.wait(_RENEW_EVERY)
+            await self._turn.wait(_TRY_EVERY)
 
     async def _lead(self) -> None:
         _log.info("this process now leads: it is the one that speaks to Telegram about updates")
         duty = asyncio.ensure_future(self._duty())
         try:
             while not self._stopping and not duty.done() and self._seat.held():
-                await asyncio.wait({duty}, timeout=_RENEW_EVERY)
+                self._turn.took()  # nobody on this machine has to try, as long as the one who leads does
+                await asyncio.wait({duty}, timeout=self._turn.due_in(_RENEW_EVERY))
                 await self._asked(self._seat.renew)
             if not self._seat.held():
                 _log.warning("this process no longer leads: it could not renew its seat in time")

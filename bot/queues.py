@@ -92,6 +92,7 @@ def _redis_queue(settings: Settings, bot_id: str, limits: RateLimits, turns: Tur
         uncertain=settings.uncertain_sends,
         timeout=settings.redis_timeout,
         looks=turns.messages.look,
+        slots=turns.messages.slots,
     )
 
 

@@ -57,6 +57,7 @@ from queueing.maintenance import Maintenance
 from queueing.redis_inbox import RedisInbox
 from queueing.retry import RetryPolicy
 from queueing.tasks import end
+from queueing.turns import Turn
 from queueing.worker import Worker
 
 _logger = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Runtime:
             self._server,
             lambda: self._identity.problem or self._hooks.problem,
             updates=self.updates,
+            moves=self._turns.moves,
         )
 
     async def _make_application(self) -> None:
@@ -322,10 +324,11 @@ class Runtime:
             await self._started.begin(worker.start, worker.stop)
         if own and len(self._queues.parts) == 1:  # else those who come after may have another part of the budget
             self._started.push_async_callback(self._empty, own)
-        handover = Handover(self._front, lambda: left_by_others(self._settings, self._bot_id))
+        directories = partial(left_by_others, self._settings, self._bot_id)
+        handover = Handover(self._front, directories, self._turns.handover)
         await self._started.begin(handover.start, handover.stop)
         self._started.repeat(_SHOW_WORKERS_EVERY, self._show_workers)
-        self._started.repeat(_WATCH_EVERY, self.health.watch)
+        self._started.in_background(self._watch(self._turns.watch if own is None else Turn()), "watch")
         self._started.repeat(_LOOK_AT_SERVER_EVERY, self._server.look)
         self._started.push_async_callback(self._stop_application)
         if self._handling:
@@ -352,6 +355,12 @@ class Runtime:
         self.metrics.show_workers(
             sum(worker.workers for worker in self._workers), sum(worker.busy for worker in self._workers)
         )
+
+    async def _watch(self, turn: Turn) -> None:
+        while True:
+            await turn.wait(_WATCH_EVERY)
+            if not await self.health.watch():
+                turn.failed()
 
     async def _come_up(self) -> None:
         """What needs Redis and Telegram: however long they are away."""

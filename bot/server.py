@@ -33,7 +33,7 @@ from monitoring.logs import mask
 from queueing import scripts
 from queueing.turns import aligned
 
-_TICK = 1.0  # seconds; the header Date is as old at most
+_TICK = 3.0  # seconds; gunicorn is told as often that the process is alive, at most
 
 _BOOT_AGAIN = 1.0  # seconds between two tries of a process that cannot start
 

@@ -86,7 +86,7 @@ class Spreading:
         return False
 
     async def _spread(self) -> None:
-        while await self._broadcasts.spread() > 0:
+        while await self._broadcasts.is_any_left() and await self._broadcasts.spread() > 0:
             pass
 
     async def _look_after(self) -> None:

@@ -20,12 +20,16 @@ from dataclasses import dataclass, field
 from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
 from queueing.contract import QueueStats
+from queueing.turns import shared
 from queueing.worker import Worker
 
 OK = "ok"
 
 _STANDSTILL = 10.0
 """Seconds without progress, with work due, after which the workers count as stuck."""
+
+_PROCESSED, _MOVED, _LOOKED = range(3)
+"""Of what moves: how many had been processed, when it moved last, and when somebody looked last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,33 @@ class Report:
         return report if self.warnings is None else report | {"warnings": list(self.warnings)}
 
 
+class Moves:
+    """Whether a queue moves. Made before a fork it is of all processes, and what one of them sees they all know."""
+
+    def __init__(self) -> None:
+        self._page = shared(3)
+        self._page[_PROCESSED] = -1
+
+    def look(self, stats: QueueStats) -> None:
+        page, now = self._page, time.monotonic()
+        # Nobody looked for a while: the server did not answer.
+        is_unknown = now - page[_LOOKED] > _STANDSTILL
+        if is_unknown or not _due(stats) or stats.inflight > 0 or stats.processed != page[_PROCESSED]:
+            page[_MOVED] = now
+        page[_PROCESSED], page[_LOOKED] = stats.processed, now
+
+    @property
+    def stands_still(self) -> bool:
+        moved, looked = self._page[_MOVED], self._page[_LOOKED]
+        return looked - moved > _STANDSTILL
+
+
 class Health:
     """Answers for one process.
 
     workers: of each of its queues. bot_problem: why it is not known who the bot is, in words; None when it is.
     updates: of the queue of updates, if there is one.
+    moves: of the queues that processes share, by name: "updates", or what the backend is called. Others have their own.
     """
 
     def __init__(
@@ -64,13 +90,14 @@ class Health:
         server: ServerWatch,
         bot_problem: Callable[[], str | None],
         updates: Snapshot | None = None,
+        moves: Mapping[str, Moves] | None = None,
     ) -> None:
         self._updates = updates
         self._server = server
         self._snapshot = snapshot
         self._workers = workers
         self._bot_problem = bot_problem
-        self._moves: dict[str, _Moves] = {}
+        self._moves = dict(moves or {})
 
     def live(self) -> Report:
         return Report({"event_loop": OK})
@@ -96,15 +123,14 @@ class Health:
         return {name: stats.depth for name, stats in found.items() if stats}
 
     async def watch(self) -> QueueStats | None:
-        """Looks at whether the queues move; to be called every few seconds, so that a standstill is noticed."""
+        """Looks at whether the queues move; to be called every few seconds, so that a standstill is noticed, by one of
+        the processes that share `moves`. None: the queue's server does not answer."""
         stats = await self._snapshot.read()
-        if stats is None:
-            self._moves.clear()
-        else:
+        if stats:
             for name, part in (stats.parts or {self._snapshot.backend: stats}).items():
-                self._moves.setdefault(name, _Moves()).look(part)
+                self._moves.setdefault(name, Moves()).look(part)
             if self._updates and (updates := await self._updates.read()):
-                self._moves.setdefault("updates", _Moves()).look(updates)
+                self._moves.setdefault("updates", Moves()).look(updates)
         return stats
 
     def _queue_problem(self, stats: QueueStats | None) -> str | None:
@@ -117,26 +143,9 @@ class Health:
             return "worker coroutines have ended"
         if min(worker.remaining for worker in self._workers) <= 0:
             return "the queue was not asked for work within the lease time"
-        if any(moves.standstill > _STANDSTILL for moves in self._moves.values()):
+        if any(moves.stands_still for moves in self._moves.values()):
             return f"work is due, but nothing was taken for {_STANDSTILL:.0f} s"
         return None
-
-
-class _Moves:
-    """Whether a queue moves."""
-
-    def __init__(self) -> None:
-        self.moved_at = time.monotonic()
-        self._processed = -1
-
-    def look(self, stats: QueueStats) -> None:
-        if not _due(stats) or stats.inflight > 0 or stats.processed != self._processed:
-            self.moved_at = time.monotonic()
-        self._processed = stats.processed
-
-    @property
-    def standstill(self) -> float:
-        return time.monotonic() - self.moved_at
 
 
 def _due(stats: QueueStats) -> bool:

@@ -26,7 +26,7 @@ _ASK_WITHIN = 1.0
 _CONNECTIONS = 32
 """Of one client at most; who asks while all are in use waits for one. redis-py's own pool would refuse the 101st."""
 
-_PIPED = frozenset(("EVAL", "EVALSHA", "FCALL", "HMGET", "FUNCTION", "BLMOVE"))
+_PIPED = frozenset(("EVAL", "EVALSHA", "FCALL", "HMGET", "EXISTS", "FUNCTION", "BLMOVE"))
 """redis-py makes nothing else of their answers. None of these blocks the connection but BLMOVE: whoever asks that has a
 client for it alone."""
 

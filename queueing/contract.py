@@ -324,9 +324,12 @@ class Queue(Front, Protocol):
     def remaining(self) -> float:
         """Seconds, on that clock, for which this process's leases are surely its own."""
 
-    async def wait(self, timeout: float) -> None:
+    async def wait(self, timeout: float, due: float | None = None) -> None:
         """Returns when there may be something to claim, after `notify`, or after `timeout` seconds; also whenever the
-        queue wants to be asked, be it only to hear that this process is alive."""
+        queue wants to be asked, be it only to hear that this process is alive.
+
+        due: seconds after which the last claim said that something is due, if the caller will have room for it. Of
+        several processes that wait for it one returns then."""
 
     def notify(self) -> None:
         """Makes `wait` return, or not begin: there is something to tell the queue."""

@@ -15,7 +15,7 @@ from queueing.contract import Front
 from queueing.errors import QueueFull, QueueUnavailable
 from queueing.message import Message
 from queueing.tasks import end
-from queueing.turns import aligned
+from queueing.turns import Turn, aligned
 from queueing.unsent import Journal, Left, Unsent
 
 _EVERY = 1.0
@@ -28,11 +28,13 @@ _logger = logging.getLogger(__name__)
 
 
 class Handover:
-    """directories: where others leave what is unsent; they need not be there."""
+    """directories: where others leave what is unsent; they need not be there. turn: shared by processes of this
+    machine that look there."""
 
-    def __init__(self, front: Front, directories: Callable[[], Iterable[Path]]) -> None:
+    def __init__(self, front: Front, directories: Callable[[], Iterable[Path]], turn: Turn | None = None) -> None:
         self._front = front
         self._directories = directories
+        self._turn = turn or Turn()
         self._taken: list[Message] = []
         self._pauses: list[tuple[str, str]] = []
         self._from: Path | None = None
@@ -57,7 +59,10 @@ class Handover:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(aligned(_EVERY))
+            if self._taken or self._pauses:
+                await asyncio.sleep(aligned(_EVERY))
+            else:
+                await self._turn.wait(_EVERY)
             await self._try_to_look()
 
     async def _try_to_look(self) -> None:

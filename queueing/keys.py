@@ -96,6 +96,12 @@ class Keys:
         return self._named("handoff")
 
     @property
+    def work(self) -> tuple[str, ...]:
+        """Where there is something to be claimed, now or some time; all are empty as long as there is nothing."""
+        names = ("handoff", "doors", "bots", "bots:due", "due", "scheduled", "merging")
+        return (self.front, *map(self._named, names))
+
+    @property
     def dead(self) -> str:
         return self._named("dead")
 
@@ -140,6 +146,9 @@ class Keys:
 
     def broadcasts(self, bot: str) -> str:
         return self._named(f"broadcasts:{bot}")
+
+    def spreading(self, bot: str) -> str:
+        return self._named(f"spreading:{bot}")
 
     def running(self, bot: str) -> str:
         return self._named(f"running:{bot}")

@@ -200,9 +200,9 @@ class MemoryQueue(MemorySettling):
     def remaining(self) -> float:
         return math.inf
 
-    async def wait(self, timeout: float) -> None:
+    async def wait(self, timeout: float, due: float | None = None) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout if due is None else min(timeout, due + 0.001)):
                 await self._woken.wait()
         self._woken.clear()
 

@@ -12,6 +12,7 @@ from queueing.errors import QueueUnavailable
 from queueing.redis_desk import text_of
 from queueing.scripts import mapped_errors
 from queueing.tasks import end
+from queueing.turns import aligned
 
 _QUIET = 5.0
 """Seconds without a word after which the server is asked whether it is there; after as many more it is not."""
@@ -60,7 +61,7 @@ class Ends:
             await channel.subscribe(self._channel)
             asked = False
             while True:
-                message: Any = await channel.get_message(timeout=_QUIET)
+                message: Any = await channel.get_message(timeout=aligned(_QUIET))
                 if message is None and asked:
                     raise QueueUnavailable("the server is silent")
                 if asked := message is None:

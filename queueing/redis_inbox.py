@@ -10,6 +10,7 @@ from queueing.message import Message, Priority, encode, new_id
 from queueing.redis_desk import text_of
 from queueing.redis_queue import RedisQueue, door_args, lines_of, marked_args
 from queueing.scripts import Function, Script, mapped_errors
+from queueing.slots import Slots
 from queueing.turns import Turn
 
 _REMEMBERED = 25 * 3600
@@ -50,6 +51,7 @@ class RedisInbox(RedisQueue):
         timeout: float = 5.0,
         messages: str = "telegram_messages",
         looks: Turn | None = None,
+        slots: Slots | None = None,
     ) -> None:
         super().__init__(
             redis_url,
@@ -59,6 +61,7 @@ class RedisInbox(RedisQueue):
             timeout=timeout,
             name=f"{{{messages}}}:updates:{bot}",
             looks=looks,
+            slots=slots,
         )
         self._messages = messages
         self._updates_max = updates_max

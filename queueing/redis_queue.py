@@ -37,17 +37,16 @@ from queueing.redis_desk import RedisDesk, text_of
 from queueing.redis_ends import Ends
 from queueing.retry import Ack, Bury, Hold, Move, Release, Scope
 from queueing.scripts import Function, Script, mapped_errors
+from queueing.slots import Slots
 from queueing.tasks import end
-from queueing.turns import Turn, aligned
+from queueing.turns import Turn
+from queueing.waiting import Waiting
 
 DRAIN_MOST = 100
 """Elements one claim takes from the front door: at about 10 µs each, the script stays near a millisecond (measured)."""
 
 _OF_A_GRANT = 6
 """Values that lua/claim.lua returns of each: lane, token, attempts, take-overs, entry, results of its parents."""
-
-_LOOK_EVERY = 0.25
-"""Seconds after which an idle process looks even if no bell rang: a stopped process may have swallowed it."""
 
 _BELL_TIMEOUT = 20
 """Seconds a doorbell waits; it is asked again at once. Only bounds how long a dead connection goes unnoticed."""
@@ -68,7 +67,8 @@ class RedisQueue(RedisDesk):
     uncertain:     what becomes of messages that a dead process held, and that say nothing themselves.
     timeout:       seconds for which an answer of the server is awaited.
     name:          the list that is the front door; all other keys derive from it.
-    looks:         shared by processes of this machine that have this queue: one of those that are idle looks in time.
+    looks, slots:  shared by processes of this machine that have this queue: one of those that are idle looks in time,
+                   and one asks for what is due.
     """
 
     backend = "redis"
@@ -89,6 +89,7 @@ class RedisQueue(RedisDesk):
         timeout: float = 5.0,
         name: str = "telegram_messages",
         looks: Turn | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self._url = redis_url
         self._lease_seconds = lease_seconds
@@ -104,24 +105,18 @@ class RedisQueue(RedisDesk):
         self.incarnation = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._about = json.dumps({"pid": os.getpid(), "workers": workers})
         self._claim, self._enqueue = Function("claim"), Function("enqueue")
-        self._reap, self._leave = Script("reap"), Script("leave")
+        self._reap, self._leave = Function("reap"), Script("leave")
         self._alias, self._stats = Script("alias"), Script("stats")
         self._cancel_group = Script("cancel_group")
         self._call = 0
         self._asked: float | None = None
         self._expires = 0.0
         self._unreadable: list[tuple[str, str, str]] = []
-        self._looks = looks or Turn()
-        self._idle = True
-        self._waits_until = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._woken = asyncio.Event()
-        self._listen = asyncio.Event()
+        self._waiting = Waiting(self._is_any_work, lease_seconds / 5, looks, slots)
         self._doorbell: asyncio.Task[None] | None = None
         self._ends = Ends(self._connect, self._keys.ends)
 
     async def start(self) -> None:
-        self._loop = asyncio.get_running_loop()  # to ask which one runs is a system call
         # A claim is repeated by its caller, who knows that it is the same one: no second try behind its back.
         self._redis = self._connect(Retry(NoBackoff(), 0))
         # These scripts and commands may run twice: they carry an operation id, only read, or set the same again.
@@ -179,14 +174,14 @@ class RedisQueue(RedisDesk):
             args += _settlement_args(settlement)
         for lane, token, error in unreadable:
             args += ["bury", lane, token, "", "malformed", error, Scope.MESSAGE, "", ""]
+        self._waiting.asks(want)
         reply = await self._claim.run(self._redis, self._keys.front, args)
 
         self._call, self._asked, self._unreadable = call, None, []
         self._expires = started + self._lease_seconds
-        self._idle = want * _OF_A_GRANT > len(reply[0])
-        if self._idle:
-            self._looks.took()
+        next_due = None if reply[4] < 0 else reply[4] / 1000
         starts = range(0, len(reply[0]), _OF_A_GRANT)
+        self._waiting.told(want, len(starts), next_due, holds_any=bool(held))
         leases = [lease for i in starts if (lease := self._lease(*reply[0][i : i + _OF_A_GRANT], asked=asked))]
         told = [text.decode(errors="replace") for text in reply[3]]
         buried = list(zip(told[::2], told[1::2], strict=True)) + [("malformed", error) for _, _, error in unreadable]
@@ -195,7 +190,7 @@ class RedisQueue(RedisDesk):
             stale=[token.decode() for token in reply[1]],
             lost=[token.decode() for token in reply[2]],
             buried=buried,
-            next_due=None if reply[4] < 0 else reply[4] / 1000,
+            next_due=next_due,
             more=reply[5] > 0 or bool(self._unreadable),
             kept=[token.decode() for token in reply[6]],
             jumped=reply[7] / 1000,
@@ -247,42 +242,27 @@ class RedisQueue(RedisDesk):
         return self._expires - self.clock()
 
     def notify(self) -> None:
-        self._woken.set()
+        self._waiting.notify()
 
-    async def wait(self, timeout: float) -> None:
-        if not self._woken.is_set():
-            self._listen.set()
-            self._waits_until = self._loop.time() + min(timeout, aligned(self._lease_seconds / 5))
-            self._wait_on()
-            try:
-                await self._woken.wait()
-            finally:
-                if self._timer:
-                    self._timer.cancel()
-        self._woken.clear()
-        self._listen.clear()
+    async def wait(self, timeout: float, due: float | None = None) -> None:
+        await self._waiting.wait(timeout, due)
 
-    def _wait_on(self) -> None:
-        """Wakes the process when it is time: for what it waits for, or for its look."""
-        seconds = self._waits_until - self._loop.time()
-        if self._idle:
-            seconds = min(seconds, self._looks.wake_in(_LOOK_EVERY))
-        self._timer = self._loop.call_later(seconds, self._wake)
-
-    def _wake(self) -> None:
-        if self._loop.time() >= self._waits_until or (self._idle and self._looks.take(_LOOK_EVERY)):
-            self._woken.set()
-        else:
-            self._wait_on()
+    async def _is_any_work(self) -> bool:
+        """Costs a tenth of a claim, and at rest there is none."""
+        try:
+            with mapped_errors():
+                return bool(await self._redis.exists(*self._keys.work))
+        except QueueUnavailable:
+            return True  # claim says what is wrong
 
     async def _hear_the_bell(self) -> None:
         """Waits at the front door while this process waits. What it moves to the hand-off list belongs to nobody."""
         while True:
-            await self._listen.wait()
+            await self._waiting.begun.wait()
             try:
                 with mapped_errors():
                     if await self._bell.blmove(self._keys.front, self._keys.handoff, _BELL_TIMEOUT, "LEFT", "RIGHT"):
-                        self._woken.set()
+                        self._waiting.notify()
             except QueueUnavailable:
                 await asyncio.sleep(0.25)  # claim says what is wrong; here it is enough not to spin
 

@@ -281,9 +281,7 @@ class Worker:
         if claim.leases and len(claim.leases) == request.want and self._wanted:
             return  # its turn was for no more than these
         seconds = _DRAIN_PAUSE if claim.more else QUIET
-        if claim.next_due is not None and self._wanted:
-            seconds = min(seconds, claim.next_due + 0.001)
-        await self._queue.wait(seconds)
+        await self._queue.wait(seconds, claim.next_due if self._wanted else None)
 
     async def _work(self) -> None:
         while True:

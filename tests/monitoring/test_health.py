@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from bot.playground import Playground
 from bot.playground.faults import Fault
 from monitoring import snapshot
-from monitoring.health import Health
+from monitoring.health import _MOVED, Health
 from monitoring.server_watch import ServerWatch
 from monitoring.snapshot import Snapshot
 from queueing.contract import Queue, QueueStats
@@ -97,7 +97,7 @@ async def test_due_work_that_nobody_takes_is_told(health: Health, queue: Fixed, 
     await worker.start()
     queue.counts = QueueStats(ready=5, processed=3)
     await health.watch()
-    health._moves["memory"].moved_at -= 100
+    health._moves["memory"]._page[_MOVED] -= 100
     assert "work is due" in (await health.ready()).checks["workers"]
 
 
@@ -116,7 +116,7 @@ async def test_an_idle_or_working_queue_is_no_standstill(
     await worker.start()
     queue.counts = QueueStats(ready=5, processed=3)
     await health.watch()
-    health._moves["memory"].moved_at -= 100
+    health._moves["memory"]._page[_MOVED] -= 100
     queue.counts = counts
     assert (await health.ready()).healthy
 

@@ -108,7 +108,7 @@ async def test_what_was_done_needs_not_be_done_again() -> None:
 def test_a_turn_of_the_future_is_none() -> None:
     """Its clock is the machine's; yet nothing may wait for ever."""
     turn = Turn()
-    turn._page[0] = time.clock_gettime(time.CLOCK_MONOTONIC) + 1e9
+    turn._last[0] = time.clock_gettime(time.CLOCK_MONOTONIC) + 1e9
     assert turn.take(1.0)
 
 

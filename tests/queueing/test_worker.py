@@ -145,8 +145,8 @@ async def test_rule_16_an_idle_process_looks_at_least_every_250_ms(
         await queue._patient.rpush("{telegram_messages}:handoff", encode(message(n)))
 
         def found(n: int = n) -> bool:
-            if queue._timer:
-                naps.append(queue._timer.when() - loop.time())
+            if timer := queue._waiting._timer:
+                naps.append(timer.when() - loop.time())
             return receiver.count == n + 1
 
         await eventually(found, "it was found")
