@@ -7,11 +7,10 @@ with turns, nobody holds anything. A page is of one machine: another has its own
 """
 
 import math
-import os
 import time
 
 from queueing.clock import CLOCK
-from queueing.turns import shared
+from queueing.turns import pid, shared
 
 _AFTER = 0.001
 """Seconds after what is due at which it is surely so."""
@@ -41,7 +40,7 @@ class Slots:
         what it may have of one bot, or of bulk: that it was given nothing says nothing to others.
         → whether one of those who wait will ask in time. If not, the caller has to, for itself.
         """
-        page, me, now = self._page, os.getpid(), time.clock_gettime(CLOCK)
+        page, me, now = self._page, pid(), time.clock_gettime(CLOCK)
         page[_ASKED] = 0
         at = math.inf if due is None else now + due + _AFTER
         is_news = may_take or at < page[_DUE]
@@ -58,7 +57,7 @@ class Slots:
 
     def wake_in(self) -> float:
         """Seconds after which the caller is to try to take what is due."""
-        page, me, now = self._page, os.getpid(), time.clock_gettime(CLOCK)
+        page, me, now = self._page, pid(), time.clock_gettime(CLOCK)
         if page[_FIRST] == me:
             return max(0.0, page[_DUE] - now)
         late = _LATE if page[_SECOND] in (me, 0) else _VERY_LATE
@@ -66,7 +65,7 @@ class Slots:
 
     def take(self) -> bool:
         """Whether the caller is to ask."""
-        page, me, now = self._page, os.getpid(), time.clock_gettime(CLOCK)
+        page, me, now = self._page, pid(), time.clock_gettime(CLOCK)
         if page[_FIRST] == me:
             return now >= page[_DUE]
         if page[_SECOND] in (me, 0) or not 0 <= now - page[_WATCHED] < _VERY_LATE:

@@ -31,6 +31,22 @@ _FIRST, _SECOND, _WATCHED = range(3)
 """The processes; when the second looked."""
 
 
+_pid = os.getpid()
+
+
+def pid() -> int:
+    """Of this process; to ask for it is a system call."""
+    return _pid
+
+
+def _note_fork() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
 def shared(numbers: int) -> "memoryview[float]":
     """Numbers that all processes see that are forked from this one."""
     return memoryview(mmap.mmap(-1, numbers * 8)).cast("d")
@@ -58,12 +74,12 @@ class Turn:
 
     def failed(self) -> None:
         """The caller took it and could not do it: its next turn is another's, as long as there is one."""
-        if self._duty[_FIRST] == os.getpid():
+        if self._duty[_FIRST] == pid():
             self._duty[_FIRST] = 0
 
     def take(self, every: float) -> bool:
         """Whether it is the caller's now. It is done every so many seconds, or a little more often."""
-        duty, me, now = self._duty, os.getpid(), time.clock_gettime(CLOCK)
+        duty, me, now = self._duty, pid(), time.clock_gettime(CLOCK)
         is_first = duty[_FIRST] == me
         late = 0.0 if is_first else _late(every)
         if now >= self._due(every) + late - _EARLY or now < self._last[0]:
@@ -77,7 +93,7 @@ class Turn:
 
     def wake_in(self, every: float) -> float:
         """Seconds after which the caller is to try to take it."""
-        duty, me = self._duty, os.getpid()
+        duty, me = self._duty, pid()
         left = self.due_in(every)
         if duty[_FIRST] == me:
             return max(0.0, left)
@@ -116,5 +132,5 @@ def aligned(seconds: float) -> float:
     if seconds < 1:
         return seconds
     every, now = math.floor(seconds), time.monotonic()
-    shorter = seconds - (now + seconds - os.getpid() * 0.618) % every
+    shorter = seconds - (now + seconds - pid() * 0.618) % every
     return shorter if shorter > 0.01 else shorter + every
