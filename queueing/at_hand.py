@@ -11,7 +11,7 @@ MOST = 2
 _KEPT_FOR = 0.2
 """Seconds after which a message that no coroutine came for goes back. One of a limited chat is too old after 0.5."""
 
-_TIMES_A_CALL = 5, 400
+_TIMES_A_CALL = 10, 400
 """Where attempts take fewer times what a call to the queue takes, many end within one, and their successors come
 together with the next. Where they take more, a call is next to nothing; so it is to a queue within the process."""
 

@@ -216,7 +216,10 @@ def receiver() -> Receiver:
 
 
 @pytest.fixture
-async def run(events: list[Event], receiver: Receiver) -> AsyncIterator[Run]:
+async def run(events: list[Event], receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Run]:
+    """However slow the machine is, there may be some, and they stay."""
+    monkeypatch.setattr(at_hand, "_TIMES_A_CALL", (0, 1e9))
+    monkeypatch.setattr(at_hand, "_KEPT_FOR", 60.0)
     workers: list[Worker] = []
 
     async def run(queue: Queue) -> Worker:
@@ -276,11 +279,18 @@ async def test_all_arrive_once_and_never_more_than_there_are_coroutines(
 
 
 async def test_what_no_coroutine_comes_for_goes_back(
-    start: Start, run: Run, receiver: Receiver, events: list[Event], eventually: Eventually
+    start: Start,
+    run: Run,
+    receiver: Receiver,
+    events: list[Event],
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     queue, other = await start(), await start()
     worker = await with_some_at_hand(queue, run, receiver, eventually)
     waiting = {lease.message.id for lease in worker._held.values()} - receiver.ids
+    monkeypatch.setattr(at_hand, "_KEPT_FOR", 0.2)
+    queue.notify()
     await eventually(lambda: sum(isinstance(event, Released) for event in events) == MOST, "they went back")
     assert not worker._at_hand
     assert await inflight(queue) == WORKERS
@@ -289,10 +299,12 @@ async def test_what_no_coroutine_comes_for_goes_back(
 
 
 async def test_nothing_is_taken_for_coroutines_that_hang(
-    start: Start, run: Run, receiver: Receiver, eventually: Eventually
+    start: Start, run: Run, receiver: Receiver, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = await start()
     worker = await with_some_at_hand(queue, run, receiver, eventually)
+    monkeypatch.setattr(at_hand, "_KEPT_FOR", 0.2)
+    queue.notify()
     await eventually(lambda: not worker._at_hand, "they went back")
     calls = queue._call
     for _ in range(3):
@@ -303,9 +315,8 @@ async def test_nothing_is_taken_for_coroutines_that_hang(
 
 
 async def test_stop_gives_back_at_once_what_is_at_hand(
-    start: Start, run: Run, receiver: Receiver, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    start: Start, run: Run, receiver: Receiver, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr(at_hand, "_KEPT_FOR", 60.0)
     queue = await start()
     worker = await with_some_at_hand(queue, run, receiver, eventually)
     begun = receiver.begun
@@ -319,9 +330,8 @@ async def test_stop_gives_back_at_once_what_is_at_hand(
 
 
 async def test_a_bot_that_is_refused_gets_nothing_more_from_what_is_at_hand(
-    start: Start, run: Run, receiver: Receiver, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    start: Start, run: Run, receiver: Receiver, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr(at_hand, "_KEPT_FOR", 60.0)
     queue = await start()
     worker = await with_some_at_hand(queue, run, receiver, eventually)
     begun = receiver.begun
@@ -333,10 +343,9 @@ async def test_a_bot_that_is_refused_gets_nothing_more_from_what_is_at_hand(
 
 
 async def test_what_is_at_hand_waits_for_a_server_that_is_away(
-    own_server: Server, run: Run, receiver: Receiver, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    own_server: Server, run: Run, receiver: Receiver, eventually: Eventually
 ) -> None:
     """It does not hear of those before, and would not know more of them than there are coroutines."""
-    monkeypatch.setattr(at_hand, "_KEPT_FOR", 60.0)
     queue = RedisQueue(own_server.url)
     await queue.start()
     worker = await with_some_at_hand(queue, run, receiver, eventually)
@@ -358,9 +367,8 @@ async def test_what_is_at_hand_waits_for_a_server_that_is_away(
 
 
 async def test_what_was_taken_over_meanwhile_is_not_sent(
-    redis: Redis, start: Start, run: Run, receiver: Receiver, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, start: Start, run: Run, receiver: Receiver, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr(at_hand, "_KEPT_FOR", 60.0)
     queue, other = await start(), await start()
     worker = await with_some_at_hand(queue, run, receiver, eventually)
     waiting = {lease.message.id for lease in worker._held.values()} - receiver.ids
@@ -378,10 +386,13 @@ async def test_what_was_taken_over_meanwhile_is_not_sent(
 
 PROCESS = """
 import asyncio, sys
+from queueing import at_hand
 from queueing.message import Message
 from queueing.redis_queue import RedisQueue
 from queueing.retry import RetryPolicy, Sent
 from queueing.worker import Worker
+
+at_hand._TIMES_A_CALL = (0, 1e9)
 
 async def main(url, workers, seconds):
     queue = RedisQueue(url, workers=workers, lease_seconds=1.5)
