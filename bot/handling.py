@@ -25,8 +25,10 @@ class Handling:
     def __init__(self, inbox: RedisInbox, runner: Runner, observe: Observer, care: Turn | None = None) -> None:
         self.inbox = inbox
         self.precedence = Precedence()
+        turn = self.precedence.turn
+        # A handler may take as long as it likes: no update is to wait for its end.
         self.worker = Worker(
-            inbox, runner.deliver, workers=AT_ONCE, policy=POLICY, observe=observe, turn=self.precedence.turn
+            inbox, runner.deliver, workers=AT_ONCE, policy=POLICY, observe=observe, turn=turn, at_hand=0
         )
         self._maintenance = Maintenance(inbox, observe, care)
 

@@ -45,7 +45,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 class Claim(msgspec.Struct, frozen=True, gc=False):
     """What one call of `claim` brought.
 
-    leases:  as many as asked for, or fewer. One a lane at most.
+    leases:  as many as asked for, or fewer; those `ahead` are the last. One a lane at most.
     stale:   tokens of settlements that were refused: the lease was no longer ours.
     lost:    tokens among those we hold that are somebody else's by now.
     buried:  (reason, error) of elements that could not be read and went to the dead letters.
@@ -311,8 +311,20 @@ class Queue(Front, Protocol):
     async def start(self) -> None:
         """Opens what is needed. Does not wait for a server that is away."""
 
-    async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
+    async def claim(
+        self,
+        want: int,
+        settlements: Sequence[Settlement] = (),
+        held: Sequence[Lease] = (),
+        ahead: int = 0,
+        at_hand: int = 0,
+    ) -> Claim:
         """Settles, then leases up to `want` messages (0: none) of lanes that are eligible now. One caller a process.
+
+        ahead: so many more for those coroutines of the caller that end next; given, if at all, after those wanted, and
+        only while no other process has an idle one. Nothing of bulk is.
+        at_hand: how many of `held` were given so, and are not begun: they are not of those that the coroutines have, of
+        which bulk and each bot have their shares.
 
         held: the leases still being worked on. It is the heartbeat as well: a process that has not called for the
         lease time is presumed dead. When it raises, nothing is known: the same settlements are to be given again.

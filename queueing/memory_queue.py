@@ -137,7 +137,15 @@ class MemoryQueue(MemorySettling):
     async def credentials(self, bot: str) -> Sequence[str]:
         return [kept[bot] for kept in (self._credentials, self._offered) if bot in kept]
 
-    async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
+    async def claim(
+        self,
+        want: int,
+        settlements: Sequence[Settlement] = (),
+        held: Sequence[Lease] = (),
+        ahead: int = 0,
+        at_hand: int = 0,
+    ) -> Claim:
+        # Nothing is given to be at hand: here is as near.
         now = self.clock()
         self._turns.limited.clear()
         stale, kept = self._settle(settlements, now)

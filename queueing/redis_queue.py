@@ -164,12 +164,21 @@ class RedisQueue(RedisDesk):
                 pipeline.hget(self._keys.new_tokens, bot)
                 return [token.decode() for token in await pipeline.execute() if token]
 
-    async def claim(self, want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
+    async def claim(
+        self,
+        want: int,
+        settlements: Sequence[Settlement] = (),
+        held: Sequence[Lease] = (),
+        ahead: int = 0,
+        at_hand: int = 0,
+    ) -> Claim:
         """See the contract. After an error the next call has the same number, and must have the same arguments."""
         call, unreadable, started = self._call + 1, self._unreadable, self.clock()
         # What an unanswered call was granted is as old as that call, and is granted to its repetition.
         self._asked = asked = started if self._asked is None else self._asked
-        args = self._claim_args(call, want, held)
+        if self._uncertain is Uncertain.HOLD:
+            ahead = 0  # a message at hand that was not even begun would wait for a person
+        args = self._claim_args(call, want, held, ahead, at_hand)
         for settlement in settlements:
             args += _settlement_args(settlement)
         for lane, token, error in unreadable:
@@ -197,7 +206,9 @@ class RedisQueue(RedisDesk):
             limited={scope: times for scope, times in zip(_LIMITED, reply[8:], strict=True) if times},
         )
 
-    def _claim_args(self, call: int, want: int, held: Sequence[Lease]) -> list[str | bytes | int]:
+    def _claim_args(
+        self, call: int, want: int, held: Sequence[Lease], ahead: int, at_hand: int
+    ) -> list[str | bytes | int]:
         return [
             self.incarnation,
             call,
@@ -212,6 +223,8 @@ class RedisQueue(RedisDesk):
             _ms(self.clock()),
             self._ttl_arg,
             len(held),
+            ahead,
+            at_hand,
             *(lease.token for lease in held),
         ]
 

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 
 import msgspec
 
+from queueing.at_hand import MOST, AtHand
 from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.errors import QueueUnavailable
 from queueing.events import (
@@ -27,7 +28,7 @@ from queueing.events import (
 )
 from queueing.grants import Grants
 from queueing.message import Message
-from queueing.retry import Ack, Bury, Hold, Move, Outcome, Release, RetryLater, RetryPolicy, decide
+from queueing.retry import Ack, Bury, Hold, Move, Outcome, Release, RetryLater, RetryPolicy, Scope, decide
 from queueing.tasks import end
 
 MayWrite = Callable[[], bool]
@@ -100,6 +101,8 @@ class _Request(msgspec.Struct, frozen=True, gc=False):
     want: int
     done: Sequence[_Done]
     held: Sequence[Lease]
+    ahead: int
+    at_hand: int
 
 
 async def _all() -> float:
@@ -112,9 +115,10 @@ class Worker:
     turn: is awaited before each claim, and says how many more may be taken now: what else the process does goes before.
     It must take much less than the lease: settlements wait for it, too.
 
+    at_hand: how many messages it may take, where that saves time, for coroutines that end next.
+
     The coroutines share one puller: each of its calls carries every settlement since the last and asks for as many
-    messages as coroutines are idle, so that batches form by themselves under load, as databases commit in groups, and
-    nothing is fetched ahead.
+    messages as coroutines are idle, so that batches form by themselves under load, as databases commit in groups.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class Worker:
         policy: RetryPolicy,
         observe: Observer,
         turn: Callable[[], Awaitable[float]] = _all,
+        at_hand: int = MOST,
     ) -> None:
         self.workers = workers
         self._queue = queue
@@ -135,6 +140,7 @@ class Worker:
         self._turn = turn
         self._granted: Grants
         self._held: dict[str, Lease] = {}
+        self._at_hand = AtHand(at_hand)
         self._lost: set[str] = set()
         self._written: dict[str, float] = {}
         self._done: list[_Done] = []
@@ -147,8 +153,8 @@ class Worker:
 
     @property
     def busy(self) -> int:
-        """Messages in hand."""
-        return len(self._held)
+        """Coroutines that have a message."""
+        return len(self._held) - len(self._at_hand)
 
     @property
     def available(self) -> bool:
@@ -189,7 +195,7 @@ class Worker:
         await end(self._puller)
 
     def _waits_for_the_last(self, grace: float) -> bool:
-        if self._held or self.available:
+        if self.busy or self.available:
             return True
         return bool(self._done or self._confirming) and self._away_for < grace
 
@@ -207,12 +213,12 @@ class Worker:
         took = 0.0
         while True:
             await self._gather(took)
-            most = await self._turn()
-            request = _Request(int(min(self._wanted, most)), self._done, list(self._held.values()))
+            request = self._request(await self._turn())
             self._confirming, self._done = self._done, []
             began = time.monotonic()
             claim = await self._claim(request)
             took = time.monotonic() - began
+            self._at_hand.note_call(took)
             self._confirming = ()
             self._take(request, claim)
             if self._stopping and not self._held and not self._done:
@@ -221,7 +227,7 @@ class Worker:
 
     async def _gather(self, took: float) -> None:
         """Lets settlements of quick attempts wait for others, but not for long. took: seconds, by the last call."""
-        if not self._done or not self._held or self._done[0].took > took * _QUICK:
+        if not self._done or not self._held or self._at_hand or self._done[0].took > took * _QUICK:
             return
         self._all_done.clear()
         pause = min(took * _GATHER, _GATHER_MOST)
@@ -229,9 +235,30 @@ class Worker:
         await self._all_done.wait()
         late.cancel()
 
+    def _request(self, most: float) -> _Request:
+        """What is at hand is begun when the end of its coroutine's last attempt is told to the queue, no earlier: so no
+        more than there are coroutines may have been sent, for all the queue knows."""
+        if self._at_hand:
+            self._give_back()
+        while self._at_hand and self.busy < self.workers and self.available and most >= 1:
+            self._granted.put(self._at_hand.take())
+            most -= 1
+        want = int(min(self._wanted, most))
+        ahead = 0 if self._stopping else int(min(self._at_hand.room, most - want))
+        return _Request(want, self._done, list(self._held.values()), ahead, len(self._at_hand))
+
+    def _give_back(self) -> None:
+        """What is not to be begun, or that no coroutine came for. Where an attempt told something about others, too,
+        the queue is to decide anew."""
+        scopes = {getattr(done.settlement.decision, "scope", None) for done in self._done}
+        is_over = self._stopping or bool(scopes & {Scope.BOT, Scope.RECEIVER})
+        for lease in self._at_hand.give_up() if is_over else self._at_hand.give_up_old():
+            self._done.append(_Done(Settlement(lease, Release(), None), 0.0))
+            del self._held[lease.token]
+
     @property
     def _wanted(self) -> int:
-        return 0 if self._stopping else self.workers - len(self._held)
+        return 0 if self._stopping else max(0, self.workers - len(self._held))
 
     async def _claim(self, request: _Request) -> Claim:
         """Asks until there is an answer: only the queue can say what became of the question."""
@@ -239,7 +266,7 @@ class Worker:
         pause = 0.05
         while True:
             try:
-                claim = await self._queue.claim(request.want, settlements, request.held)
+                claim = await self._queue.claim(request.want, settlements, request.held, request.ahead, request.at_hand)
             except QueueUnavailable as error:
                 self._note_away(error)
                 await asyncio.sleep(pause)
@@ -270,23 +297,29 @@ class Worker:
         for scope, times in claim.limited.items():
             self._tell(Limited(scope, times))
         self._lost.update(claim.lost)
-        for lease in claim.leases:
+        for number, lease in enumerate(claim.leases):
             self._held[lease.token] = lease
-            self._granted.put(lease)
+            if number < request.want:
+                self._granted.put(lease)
+            else:
+                self._at_hand.put(lease)
 
     async def _pause(self, request: _Request, claim: Claim) -> None:
         """Until there is a reason for the next call: a settlement, the bell, a lane that is due, or long silence."""
         if claim.more and len(claim.leases) < request.want:
             return
-        if claim.leases and len(claim.leases) == request.want and self._wanted:
+        if claim.leases and len(claim.leases) >= request.want and self._wanted:
             return  # its turn was for no more than these
         seconds = _DRAIN_PAUSE if claim.more else QUIET
+        if self._at_hand:
+            seconds = min(seconds, self._at_hand.seconds_left)
         await self._queue.wait(seconds, claim.next_due if self._wanted else None)
 
     async def _work(self) -> None:
         while True:
             lease = await self._granted.get()
             done = await self._attempt(lease)
+            self._at_hand.note_attempt(done.took)
             self._done.append(done)
             del self._held[lease.token]
             self._lost.discard(lease.token)

@@ -4,7 +4,8 @@
 -- KEYS  1 front door
 -- ARGV  1 incarnation   2 call number   3 lease, ms   4 heartbeat, ms   5 messages wanted   6 elements to drain at most
 --       7 default bot or ''   8 about the process (JSON)   9 status TTL, ms   10 limits, see limits.lua
---       11 the process's own clock, ms   12 default ttl, ms, or ''   13 number of tokens held, then those tokens,
+--       11 the process's own clock, ms   12 default ttl, ms, or ''   13 number of tokens held
+--       14 messages wanted beyond those, to be at hand   15 of the tokens held, those at hand, then the tokens held,
 --         then nine for each settlement: verb, lane, token, ms from the grant to the writing or '' if nothing was written,
 --         and (padded with '')
 --         ack, result, chat or ''  ·  release, delay ms, counts, scope, reason, error  ·  bury, reason, error, scope
@@ -146,10 +147,13 @@ local stale, lost, buried, again, merge_again = {}, {}, {}, false, false
 
 -- → whether there was more to look at; nil: it may take nothing else for now
 local function grant_up_to(most)
-  if most == 0 then return false end
-  read_hand(leases, most + held_count)
+  -- A message at hand would wait for a coroutine to end, while a process that is idle could send it now.
+  local ahead = tonumber(ARGV[14])
+  if ahead > 0 and redis.call('EXISTS', IDLE) == 1 then ahead = 0 end
+  if most + ahead == 0 then return false end
+  read_hand(leases, most + held_count - ARGV[15])
   if alone and not grant_alone(alone, leases, HELD, call, status_ttl, buried) then return nil end
-  return grant(most, leases, HELD, call, status_ttl, buried)
+  return grant(most + ahead, most, leases, HELD, call, status_ttl, buried)
 end
 
 if call == last_call then
@@ -159,8 +163,8 @@ if call == last_call then
   if about_us['#told'] then stale, lost, buried, kept = unpack(cjson.decode(about_us['#told'])) end
 else
   redis.call('HSET', HELD, '#call', call, '#about', ARGV[8], '#clock', clock_mark(ARGV[11]))
-  stale = settle(14 + held_count)
-  lost = reconcile(14)
+  stale = settle(16 + held_count)
+  lost = reconcile(16)
   merge_again = merge_lanes()
   buried = drain(tonumber(ARGV[6]), ARGV[7])
   promote()

@@ -186,11 +186,12 @@ do -- a script has room for 200 local names; all the rest here is for these alon
     return false
   end
 
-  -- buried: gets reason and error of each that dies. → whether there was more to look at than one call may; nil: the last
-  -- is a suspect, or one was set aside
-  function grant(want, leases, held_key_, call, status_ttl, buried)
+  -- begun: how many of those wanted are begun at once; the others are to be at hand. buried: gets reason and error of each
+  -- that dies. → whether there was more to look at than one call may; nil: the last is a suspect, or one was set aside
+  function grant(want, begun, leases, held_key_, call, status_ttl, buried)
     local passed, looks, is_alone = { count = 0 }, 0, false
     while count_of_grants < want and looks < LOOKS and not is_alone do
+      if count_of_grants == begun then leave_out_bulk() end
       local account, put_off = choose_account(passed)
       looks = looks + put_off
       if not account and put_off == 0 then break end

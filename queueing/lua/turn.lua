@@ -1,6 +1,6 @@
 -- turn: which account, and which of its lanes, is served next.
 
-local read_hand, take_in_hand, may_leave_at, block, choose_account, next_lane, put_back, note_turn
+local read_hand, take_in_hand, leave_out_bulk, may_leave_at, block, choose_account, next_lane, put_back, note_turn
 do -- a script has room for 200 local names
   local BULK_SHARE = 0.8 -- of a process's coroutines; the rest is free for what a person waits for
   local BOT_SHARE = 0.5  -- of them for one bot, where others were served of late: those may have something any moment
@@ -27,6 +27,9 @@ do -- a script has room for 200 local names
     hand.workers, hand.share = workers, workers * BOT_SHARE
     for lane, lease in pairs(leases) do take_in_hand(bot_of_lane(lane), lease.priority) end
   end
+
+  -- From now on in this call. A bulk message at hand would take the next coroutine, before what a person waits for.
+  function leave_out_bulk() hand.without_bulk = true end
 
   -- How many bots were served of late; and when each was, as far as this script knows: ms, 0 if it was not.
   local many_served, last_served
@@ -59,7 +62,7 @@ do -- a script has room for 200 local names
   local function bulk_room() return math.ceil(hand.workers * BULK_SHARE - hand.bulk_of_all) end
 
   local function may_take_bulk(bot)
-    if bulk_room() <= 0 then return false end
+    if hand.without_bulk or bulk_room() <= 0 then return false end
     return (hand.bulk[bot] or 0) < hand.share * BULK_SHARE or is_the_only_one(bot)
   end
 

@@ -55,7 +55,7 @@ class Process:
     number: int
     leases: list[Lease] = field(default_factory=list)
     old: list[Settlement] = field(default_factory=list)
-    unanswered: tuple[int, list[Settlement], list[Lease]] | None = None
+    unanswered: tuple[int, list[Settlement], list[Lease], int] | None = None
     calls: int = 0
 
 
@@ -156,7 +156,7 @@ class QueueMachine(RuleBasedStateMachine):
         ]
         done = {settlement.lease.token for settlement in settlements}
         held = [lease for lease in taker.leases if lease.token not in done]
-        self._claim(taker, want, settlements, held, lose if self.world.processes > 1 else None)
+        self._claim(taker, want, settlements, held, lose if self.world.processes > 1 else None, len(outcomes) % 3)
 
     @BUSY
     @rule(
@@ -206,14 +206,15 @@ class QueueMachine(RuleBasedStateMachine):
         settlements: list[Settlement],
         held: list[Lease],
         lose: str | None = None,
+        ahead: int = 0,
     ) -> Claim | None:
-        want, settlements, held = asked = taker.unanswered or (want, settlements, held)
+        want, settlements, held, ahead = asked = taker.unanswered or (want, settlements, held, ahead)
         taker.unanswered = asked
         claim = None
         if lose:
             taker.queue._claim.lose = lose  # type: ignore[attr-defined]
         try:
-            claim = self.world.run(taker.queue.claim(want, settlements, held))
+            claim = self.world.run(taker.queue.claim(want, settlements, held, ahead))
         except QueueUnavailable:
             assert lose
         if lose != "request":
@@ -229,7 +230,9 @@ class QueueMachine(RuleBasedStateMachine):
             taker.calls += 1
         return claim
 
-    def _judge(self, taker: Process, asked: tuple[int, list[Settlement], list[Lease]], claim: Claim | None) -> None:
+    def _judge(
+        self, taker: Process, asked: tuple[int, list[Settlement], list[Lease], int], claim: Claim | None
+    ) -> None:
         """The call was carried out, whether or not it was answered."""
         answer = self.world.answer(taker.queue, claim)
         self._forgive()
@@ -240,13 +243,16 @@ class QueueMachine(RuleBasedStateMachine):
             assert sorted(told) == sorted(granted), "idempotence: the same call again brought something else"
             return
         self.known_call[taker.number] = taker.calls + 1
-        want, settlements, held = asked
+        want, settlements, held, ahead = asked
         told_stale = [one.lease.token for one in settlements if not self._settle(taker, one)]
         assert list(answer.stale) == told_stale, "fencing: stale tokens"
         assert set(answer.lost) == self._reconcile(taker, held), "fencing: lost tokens"
         self.model.drain(self.now)
         self._note_dead(answer.dead)
-        assert len(answer.grants) <= want, "claim: more than wanted"
+        assert len(answer.grants) <= want + ahead, "claim: more than wanted"
+        at_hand = {id for _, _, id, _, _ in answer.grants[want:]}
+        of_bulk = {id for id, entry in self.model.entries.items() if entry.priority is Priority.BULK}
+        assert not at_hand & of_bulk, "bulk is at hand"
         for lane, token, id, attempts, takeovers in answer.grants:
             self.model.grant(lane, token, id, (attempts, takeovers), (taker.number, taker.calls + 1), self.now)
         if len(answer.grants) < want and not answer.again:

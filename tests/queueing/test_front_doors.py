@@ -3,13 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from queueing import memory_doors, memory_queue, redis_queue
-from queueing.contract import Claim, Lease, Queue, Settlement
+from queueing.contract import Claim, Queue, Settlement
 from queueing.errors import QueueFull
 from queueing.limits import Rate
 from queueing.message import Message, Priority
@@ -217,9 +218,9 @@ class Watch:
         self.more = True
         claim, wait = queue.claim, queue.wait
 
-        async def watched_claim(want: int, settlements: Sequence[Settlement] = (), held: Sequence[Lease] = ()) -> Claim:
+        async def watched_claim(*args: Any) -> Claim:
             self.claims += 1
-            brought = await claim(want, settlements, held)
+            brought = await claim(*args)
             self.more = brought.more
             return brought
 
