@@ -224,9 +224,9 @@ class Watch:
             self.more = brought.more
             return brought
 
-        async def watched_wait(timeout: float) -> None:
+        async def watched_wait(*args: Any) -> None:
             self.pauses += 1
-            await wait(timeout)
+            await wait(*args)
 
         monkeypatch.setattr(queue, "claim", watched_claim)
         monkeypatch.setattr(queue, "wait", watched_wait)
