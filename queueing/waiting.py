@@ -87,7 +87,8 @@ class Waiting:
         if loop.time() >= self._until or (self._watches and self._slots.take()):
             self._woken.set()
             return
-        if self._idle and self._looks.take(_LOOK_EVERY):
+        is_looking = self._looking is not None and not self._looking.done()  # the server may hang
+        if self._idle and not is_looking and self._looks.take(_LOOK_EVERY):
             self._looking = loop.create_task(self._look_for_work(), name="look")
         self._sleep(loop)
 

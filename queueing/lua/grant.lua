@@ -205,6 +205,12 @@ do -- a script has room for 200 local names; all the rest here is for these alon
         local cleared, message, entry, attempts, takeovers, results =
           clear_heads(lane, priority, account, LOOKS - looks, status_ttl, buried)
         looks = looks + cleared
+        if message and message.held and count_of_grants >= begun then
+          -- Not at hand: if this process died, it would wait for a person, though nobody began it.
+          put_back()
+          place(lane, now - FRESH_MS)
+          return false
+        end
         is_alone = message and takeovers >= SUSPECT
         if is_alone then set_aside(lane, held_key_) end
         if message and (not is_alone or (count_of_grants == 0 and not has_company(leases))) then

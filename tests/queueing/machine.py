@@ -298,7 +298,8 @@ class QueueMachine(RuleBasedStateMachine):
                 model.die(grant)
             case Release(delay=delay, counts=counts) if not is_outage:
                 model.give_back(grant)
-                entry.note_try(self.now + delay * 1000, counts=counts)
+                # If it was to expire first, and the clock is set back, it is tried at that time.
+                entry.note_try(min(self.now + delay * 1000, entry.expires - model.ahead), counts=counts)
             case _:
                 model.give_back(grant)
                 entry.note_try(0)

@@ -14,7 +14,7 @@ from queueing import at_hand
 from queueing.at_hand import MOST, AtHand
 from queueing.contract import Claim, Lease, Queue, Settlement
 from queueing.events import Event, Released
-from queueing.message import Message, MessageState, Priority
+from queueing.message import Message, MessageState, Priority, Uncertain
 from queueing.redis_queue import RedisQueue
 from queueing.retry import Ack, Outcome, Release, RetryLater, RetryPolicy, Scope, Sent, Unsent
 from queueing.worker import MayWrite, Worker
@@ -124,6 +124,17 @@ async def test_bulk_is_never_at_hand(start: Start) -> None:
     (first,) = (await queue.claim(1, held=people, ahead=MOST)).leases
     assert first.message.priority is Priority.BULK
     assert not (await queue.claim(0, held=[*people, first], ahead=MOST)).leases
+
+
+async def test_what_is_held_in_doubt_is_never_at_hand(start: Start) -> None:
+    """If the process died a person would have to decide, though nobody began it."""
+    queue = await start()
+    await queue.enqueue(chats(10))
+    leases = (await queue.claim(10)).leases
+    await queue.enqueue(chats(1, first=100, uncertain=Uncertain.HOLD))
+    assert not (await queue.claim(0, held=leases, ahead=MOST)).leases
+    (only,) = (await queue.claim(1, held=leases[1:], settlements=[Settlement(leases[0], Ack())])).leases
+    assert only.message.uncertain is Uncertain.HOLD
 
 
 async def test_the_share_of_a_bot_is_of_coroutines(start: Start) -> None:
