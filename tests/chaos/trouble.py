@@ -23,7 +23,7 @@ from tests.conftest import wait_until
 
 UNLIMITED = {"RATE_GLOBAL": "off", "RATE_CHAT": "off", "RATE_GROUP": "off"}
 
-MIGHT_BE_FULL_BYTES = 100_000
+MIGHT_BE_FULL_BYTES = 250_000
 """So much less than what is in use makes a server full."""
 
 
