@@ -12,7 +12,7 @@ import time
 from queueing.clock import CLOCK
 from queueing.turns import pid, shared
 
-_AFTER = 0.001
+AFTER = 0.001
 """Seconds after what is due at which it is surely so."""
 
 _LATE, _VERY_LATE = 0.004, 1.0
@@ -42,7 +42,7 @@ class Slots:
         """
         page, me, now = self._page, pid(), time.clock_gettime(CLOCK)
         page[_ASKED] = 0
-        at = math.inf if due is None else now + due + _AFTER
+        at = math.inf if due is None else now + due + AFTER
         is_news = may_take or at < page[_DUE]
         if is_news:
             page[_DUE] = at

@@ -4,14 +4,11 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 
-from queueing.slots import Slots
+from queueing.slots import AFTER, Slots
 from queueing.turns import Turn, aligned
 
 _LOOK_EVERY = 0.25
 """Seconds after which an idle process looks even if no bell rang: a stopped process may have swallowed it."""
-
-_AFTER = 0.001
-"""Seconds after what is due at which it is surely so."""
 
 
 class Waiting:
@@ -60,7 +57,7 @@ class Waiting:
         if not self._woken.is_set():
             self.begun.set()
             if due is not None and not self._watches:
-                timeout = min(timeout, due + _AFTER)
+                timeout = min(timeout, due + AFTER)
             loop = self._loop = self._loop or asyncio.get_running_loop()  # to ask which one runs is a system call
             self._until = loop.time() + min(timeout, aligned(self._heard_every))
             self._sleep(loop)

@@ -103,9 +103,7 @@ end
 -- How often something had to wait for a limit.
 local limited
 
-local function note_limit(scope, free_at)
-  if free_at > now then limited[scope] = limited[scope] + 1 end
-end
+local function note_limit(scope) limited[scope] = limited[scope] + 1 end
 
 local chats_free -- lane → the time at which one more may leave by its log, as far as this script knows
 
@@ -117,7 +115,7 @@ local function chat_free_at(lane)
     free_at = chat_free_by_log(lane)
     chats_free[lane] = free_at
   end
-  if free_at > now then note_limit(string.match(lane, ':[-@]') and 'group' or 'chat', free_at) end
+  if free_at > now then note_limit(string.match(lane, ':[-@]') and 'group' or 'chat') end
   return any_paused and math.max(paused_until(lane), free_at) or free_at
 end
 
@@ -271,6 +269,6 @@ end
 
 local function account_free_at(account)
   local free_at = account_limit_ends(account)
-  if free_at > now then note_limit('bot', free_at) end
+  if free_at > now then note_limit('bot') end
   return any_paused and math.max(unpaused_at(account), free_at) or free_at
 end

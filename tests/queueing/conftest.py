@@ -1,5 +1,6 @@
 """What holds for every test of the queue that has a server, and a cluster for those that want one."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -40,3 +41,12 @@ def cluster_url(shared_cluster: Cluster) -> str:
     with client(owner) as redis:
         redis.flushall()
     return shared_cluster.url
+
+
+@pytest.fixture
+def log() -> Iterator[tuple[int, int]]:
+    """A pipe: who writes may be stopped at any time, and then holds no lock of it."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)

@@ -27,15 +27,6 @@ Asked = Callable[[int], list[tuple[int, float]]]
 
 
 @pytest.fixture
-def log() -> Iterator[tuple[int, int]]:
-    """A pipe: who writes may be stopped at any time, and then holds no lock of it."""
-    ends = os.pipe()
-    yield ends
-    for end in ends:
-        os.close(end)
-
-
-@pytest.fixture
 def fork() -> Iterator[Fork]:
     """Runs a coroutine in a process of its own; killed in the end. → its id"""
     children: list[int] = []

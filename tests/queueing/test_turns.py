@@ -19,15 +19,6 @@ Taken = Callable[[], list[tuple[int, float]]]
 
 
 @pytest.fixture
-def log() -> Iterator[tuple[int, int]]:
-    """A pipe: who writes may be stopped at any time, and then holds no lock of it."""
-    ends = os.pipe()
-    yield ends
-    for end in ends:
-        os.close(end)
-
-
-@pytest.fixture
 def fork(log: tuple[int, int]) -> Iterator[Fork]:
     """Starts a process that takes its turns and logs them; killed in the end. → its id"""
     children: list[int] = []
